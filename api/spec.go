@@ -1,0 +1,190 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Limits of a Spec.
+const (
+	MaxNameBytes  = 63
+	MaxVCPU       = 256
+	MaxMemoryMB   = 4 << 20 // 4 TiB
+	MaxDiskGB     = 64 << 10
+	MaxEnvKeys    = 1024
+	MaxCount      = 100 // of replicas in one call
+	MaxPageLimit  = 200
+	MaxBodyBytes  = 1 << 20
+	MaxJSONDepth  = 32
+	MaxWaitSecs   = 60
+	DefaultImage  = "dstack-0.5.7"
+	DefaultRegion = "local-1"
+	DefaultFS     = "zfs"
+)
+
+// InstanceType is a size that a CVM can have.
+type InstanceType struct {
+	ID       string `json:"id"`
+	VCPU     int64  `json:"vcpu"`
+	MemoryMB int64  `json:"memory"`    // MB
+	DiskGB   int64  `json:"disk_size"` // GB, the default disk
+}
+
+// InstanceTypes is the catalogue, smallest first.
+func InstanceTypes() []InstanceType {
+	return []InstanceType{
+		{ID: "tdx.small", VCPU: 1, MemoryMB: 2048, DiskGB: 20},
+		{ID: "tdx.medium", VCPU: 2, MemoryMB: 4096, DiskGB: 40},
+		{ID: "tdx.large", VCPU: 4, MemoryMB: 8192, DiskGB: 80},
+	}
+}
+
+// Images is the catalogue of guest images.
+func Images() []string { return []string{DefaultImage, "dstack-0.5.8"} }
+
+// Spec is what a client asks a CVM to be. Every optional member may be absent
+// or null, which is the same. Members that only other clouds use are known,
+// kept and handed to the driver.
+type Spec struct {
+	Name         string       `json:"name"`
+	InstanceType string       `json:"instance_type"`
+	ComposeFile  *ComposeFile `json:"compose_file,omitempty"`
+
+	VCPU     *int64  `json:"vcpu,omitempty"`
+	Memory   *int64  `json:"memory,omitempty"`    // MB
+	DiskSize *int64  `json:"disk_size,omitempty"` // GB
+	Image    *string `json:"image,omitempty"`
+	Region   *string `json:"region,omitempty"`
+	Listed   *bool   `json:"listed,omitempty"`
+
+	EncryptedEnv *string  `json:"encrypted_env,omitempty"` // ciphertext for the machine, hex
+	EnvKeys      []string `json:"env_keys,omitempty"`
+
+	AppID *string `json:"app_id,omitempty"` // refused unless it commits a provision
+	Nonce *int64  `json:"nonce,omitempty"`  // refused
+
+	KMS                        *string         `json:"kms,omitempty"`
+	KMSID                      *string         `json:"kms_id,omitempty"`
+	TeepodID                   *int64          `json:"teepod_id,omitempty"`
+	UserConfig                 *string         `json:"user_config,omitempty"`
+	Ports                      json.RawMessage `json:"ports,omitempty"`
+	PreferDev                  *bool           `json:"prefer_dev,omitempty"`
+	ExperimentalVPCServerAppID *string         `json:"experimental_vpc_server_app_id,omitempty"`
+}
+
+// ComposeFile is what runs on a CVM and how it is exposed.
+type ComposeFile struct {
+	DockerComposeFile    string   `json:"docker_compose_file"`
+	Name                 *string  `json:"name,omitempty"`
+	StorageFS            *string  `json:"storage_fs,omitempty"`
+	PreLaunchScript      *string  `json:"pre_launch_script,omitempty"`
+	BashScript           *string  `json:"bash_script,omitempty"`
+	InitScript           *string  `json:"init_script,omitempty"`
+	DefaultGatewayDomain *string  `json:"default_gateway_domain,omitempty"`
+	Salt                 *string  `json:"salt,omitempty"`
+	PublicLogs           *bool    `json:"public_logs,omitempty"`
+	PublicSysinfo        *bool    `json:"public_sysinfo,omitempty"`
+	PublicTCBInfo        *bool    `json:"public_tcbinfo,omitempty"`
+	GatewayEnabled       *bool    `json:"gateway_enabled,omitempty"`
+	SecureTime           *bool    `json:"secure_time,omitempty"`
+	AllowedEnvs          []string `json:"allowed_envs,omitempty"`
+}
+
+// Validate names every member that is wrong, or returns nothing.
+func (s Spec) Validate() []FieldError {
+	var v validation
+	v.require(s.Name != "", "/name")
+	if s.Name != "" {
+		v.name("/name", s.Name)
+	}
+	v.require(s.InstanceType != "", "/instance_type")
+	if _, ok := instanceType(s.InstanceType); !ok && s.InstanceType != "" {
+		v.add("/instance_type", "is not one of "+instanceTypeNames())
+	}
+	v.require(s.ComposeFile != nil && s.ComposeFile.DockerComposeFile != "", "/compose_file/docker_compose_file")
+	v.between("/vcpu", s.VCPU, MaxVCPU)
+	v.between("/memory", s.Memory, MaxMemoryMB)
+	v.between("/disk_size", s.DiskSize, MaxDiskGB)
+	if s.AppID != nil {
+		v.add("/app_id", "is assigned by the server and cannot be chosen")
+	}
+	if s.Nonce != nil {
+		v.add("/nonce", "is assigned by the server and cannot be chosen")
+	}
+	if len(s.EnvKeys) > MaxEnvKeys {
+		v.add("/env_keys", fmt.Sprintf("holds more than %d names", MaxEnvKeys))
+	}
+	return v
+}
+
+// WithDefaults fills in every absent member that has a default.
+func (s Spec) WithDefaults() Spec {
+	size, _ := instanceType(s.InstanceType)
+	s.VCPU = orDefault(s.VCPU, size.VCPU)
+	s.Memory = orDefault(s.Memory, size.MemoryMB)
+	s.DiskSize = orDefault(s.DiskSize, size.DiskGB)
+	s.Image = orDefault(s.Image, DefaultImage)
+	s.Region = orDefault(s.Region, DefaultRegion)
+	s.Listed = orDefault(s.Listed, false)
+	compose := ComposeFile{}
+	if s.ComposeFile != nil {
+		compose = *s.ComposeFile
+	}
+	compose.StorageFS = orDefault(compose.StorageFS, DefaultFS)
+	s.ComposeFile = &compose
+	return s
+}
+
+func instanceType(id string) (InstanceType, bool) {
+	for _, t := range InstanceTypes() {
+		if t.ID == id {
+			return t, true
+		}
+	}
+	return InstanceType{}, false
+}
+
+func instanceTypeNames() string {
+	var names []string
+	for _, t := range InstanceTypes() {
+		names = append(names, t.ID)
+	}
+	return strings.Join(names, ", ")
+}
+
+func orDefault[T any](p *T, def T) *T {
+	if p != nil {
+		return p
+	}
+	return &def
+}
+
+// validation collects what is wrong with a request, member by member.
+type validation []FieldError
+
+func (v *validation) add(field, message string) {
+	*v = append(*v, FieldError{Field: field, Message: message})
+}
+
+func (v *validation) require(ok bool, field string) {
+	if !ok {
+		v.add(field, "is required")
+	}
+}
+
+func (v *validation) between(field string, n *int64, most int64) {
+	if n != nil && (*n < 1 || *n > most) {
+		v.add(field, fmt.Sprintf("must be from 1 to %d", most))
+	}
+}
+
+func (v *validation) name(field, name string) {
+	if len(name) > MaxNameBytes || strings.ContainsFunc(name, notNameRune) {
+		v.add(field, "must be 1 to 63 of A-Z a-z 0-9 . _ -")
+	}
+}
+
+func notNameRune(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+}
