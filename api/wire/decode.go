@@ -1,0 +1,163 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"roost/api"
+)
+
+// Validator is implemented by request bodies that check themselves. It
+// returns every member that is wrong.
+type Validator interface{ Validate() []api.FieldError }
+
+// Decode reads the JSON body of a request, strictly, and validates it if it
+// is a Validator. An empty body is {} and needs no Content-Type. It returns an
+// *api.Error: BODY_TOO_LARGE over maxBytes, UNSUPPORTED_MEDIA_TYPE, or
+// INVALID_REQUEST naming the members.
+func Decode(c *gin.Context, maxBytes int64, into any) error {
+	body, err := ReadBody(c, maxBytes, "application/json")
+	if err != nil {
+		return err
+	}
+	if len(body) == 0 {
+		body = []byte("{}")
+	}
+	return DecodeBytes(body, into)
+}
+
+// ReadBody reads a whole body of the given media type. An empty one needs no
+// Content-Type.
+func ReadBody(c *gin.Context, maxBytes int64, mediaType string) ([]byte, error) {
+	tooLarge := api.Errorf(api.CodeBodyTooLarge,
+		"the body is larger than %d bytes. Nothing was done; send a smaller one.", maxBytes)
+	if c.Request.ContentLength > maxBytes {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(c.Request.Body, maxBytes+1))
+	if err != nil {
+		return nil, &api.Error{
+			Code: api.CodeInvalidRequest, Err: err,
+			Detail: "the body could not be read to its end. Nothing was done.",
+			Fields: []api.FieldError{{Field: "body", Message: "ended early"}},
+		}
+	}
+	if int64(len(body)) > maxBytes {
+		return nil, tooLarge
+	}
+	if len(body) == 0 {
+		return nil, nil
+	}
+	given, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
+	if err != nil || given != mediaType {
+		return nil, &api.Error{
+			Code:   api.CodeUnsupportedMediaType,
+			Detail: "the body must have Content-Type: " + mediaType + ". Nothing was done.",
+			Fields: []api.FieldError{{Field: "Content-Type", Message: "must be " + mediaType}},
+		}
+	}
+	return body, nil
+}
+
+// DecodeBytes is Decode for a document that is already in memory: one JSON
+// object, no more than api.MaxJSONDepth deep.
+func DecodeBytes(data []byte, into any) error {
+	if err := checkDepth(data); err != nil {
+		return err
+	}
+	if first := bytes.TrimLeft(data, " \t\r\n"); len(first) > 0 && first[0] != '{' {
+		return api.Invalid("body", "must be a JSON object")
+	}
+	if err := json.Unmarshal(data, into, json.RejectUnknownMembers(true)); err != nil {
+		return explain(err)
+	}
+	if v, ok := into.(Validator); ok {
+		if fields := v.Validate(); len(fields) > 0 {
+			return api.InvalidFields(fields)
+		}
+	}
+	return nil
+}
+
+// checkDepth stops at the first value that lies too deep, before the decoder
+// builds anything. Syntax is the decoder's business: it explains it better.
+func checkDepth(data []byte) error {
+	dec := jsontext.NewDecoder(bytes.NewReader(data))
+	for {
+		if _, err := dec.ReadToken(); err != nil {
+			return nil //nolint:nilerr // the decoder meets the same error and names the member
+		}
+		if dec.StackDepth() > api.MaxJSONDepth {
+			return api.Invalid(member(dec.StackPointer()), "is nested deeper than %d", api.MaxJSONDepth)
+		}
+	}
+}
+
+// explain turns the decoder's error into one that a client can act on.
+func explain(err error) error {
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) {
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			return api.Invalid(member(syntax.JSONPointer), "is given twice")
+		}
+		return api.Invalid(member(syntax.JSONPointer), "is not valid JSON at byte %d", syntax.ByteOffset)
+	}
+	var semantic *json.SemanticError
+	if !errors.As(err, &semantic) {
+		return fmt.Errorf("decode body: %w", err)
+	}
+	field := member(semantic.JSONPointer)
+	if errors.Is(err, json.ErrUnknownName) {
+		return api.Invalid(field, "is not a known member")
+	}
+	if errors.Is(err, strconv.ErrRange) || errors.Is(err, strconv.ErrSyntax) {
+		return api.Invalid(field, "must be %s", describe(semantic.GoType))
+	}
+	return api.Invalid(field, "must be %s, not %s", describe(semantic.GoType), kindName(semantic.JSONKind))
+}
+
+func member(p jsontext.Pointer) string {
+	if p == "" {
+		return "body"
+	}
+	return string(p)
+}
+
+// describe names the JSON that a Go type takes, in the words of an API.
+func describe(t reflect.Type) string {
+	if t == nil {
+		return "another value"
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t == reflect.TypeFor[api.ID]() {
+		return "a UUID"
+	}
+	switch t.Kind() { //nolint:exhaustive // request types use no others
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	default:
+		return "an object"
+	}
+}
+
+func kindName(k jsontext.Kind) string {
+	return strings.TrimSpace(k.String())
+}
