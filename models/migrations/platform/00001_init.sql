@@ -10,7 +10,7 @@ CREATE TABLE workspaces (
 CREATE TABLE tokens (
     id           text PRIMARY KEY,
     workspace_id uuid NOT NULL REFERENCES workspaces (id),
-    secret_hash  bytea NOT NULL,
+    secret_hash  bytea NOT NULL UNIQUE,
     scope        text NOT NULL CHECK (scope IN ('read', 'write')),
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at   timestamptz,
