@@ -1,0 +1,72 @@
+package pglocal
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// stopLeftover ends the postmaster of a run whose owner was killed. Holding the
+// lock means that no live owner wants it.
+func (d *directory) stopLeftover(ctx context.Context) error {
+	pid, ok := d.recordedPID()
+	if !ok {
+		return nil
+	}
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL} {
+		if !runsIn(pid, d.data()) {
+			return d.disownPID(pid)
+		}
+		_ = syscall.Kill(pid, signal)
+		d.awaitGone(ctx, pid)
+	}
+	if runsIn(pid, d.data()) {
+		return fmt.Errorf("postmaster %d of an earlier run does not end", pid)
+	}
+	return d.disownPID(pid)
+}
+
+func (d *directory) awaitGone(ctx context.Context, pid int) {
+	ctx, cancel := context.WithTimeout(ctx, StopTimeout)
+	defer cancel()
+	for runsIn(pid, d.data()) {
+		if pause(ctx, pollInterval) != nil {
+			return
+		}
+	}
+}
+
+func (d *directory) pidFile() string { return filepath.Join(d.data(), "postmaster.pid") }
+
+func (d *directory) recordedPID() (int, bool) {
+	content, err := os.ReadFile(d.pidFile())
+	if err != nil {
+		return 0, false
+	}
+	first, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	return pid, err == nil && pid > 1
+}
+
+// disownPID deals with a pid file whose number has passed on to some other
+// process, or to a zombie that nobody reaps: Postgres would take either for its
+// predecessor. Our own number, the parent's, it ignores. The rest of the file
+// stays, for it leads Postgres to shared memory still held by old backends.
+func (d *directory) disownPID(pid int) error {
+	if syscall.Kill(pid, 0) != nil {
+		return nil
+	}
+	content, err := os.ReadFile(d.pidFile())
+	if err != nil {
+		return nil //nolint:nilerr // the leftover has removed it
+	}
+	_, rest, _ := strings.Cut(string(content), "\n")
+	if err := d.writeForAccount(d.pidFile(), strconv.Itoa(os.Getpid())+"\n"+strings.TrimSuffix(rest, "\n")); err != nil {
+		return fmt.Errorf("disown pid file: %w", err)
+	}
+	return nil
+}
