@@ -264,3 +264,48 @@ func (e *Error) Problem(requestID string) Problem {
 		Record:    e.Record,
 	}
 }
+
+// Advice says, for people, what happened and what to do about it.
+func (c Code) Advice() string {
+	switch c {
+	case CodeUnauthenticated:
+		return "The token is missing, unknown, expired or revoked. Nothing was done. Send a valid one as X-API-Key or Authorization: Bearer."
+	case CodeForbidden:
+		return "The token is read-only. Nothing was done. Use a token of scope write."
+	case CodeQuotaExceeded:
+		return "The workspace has as many CVMs as it may have. Nothing was done. Delete some or have the quota raised."
+	case CodeNotFound:
+		return "No resource of this ID was ever in this workspace, or the path does not exist. Check the ID and the token's workspace."
+	case CodeResourceDeleted, CodeGone:
+		return "The resource was deleted and its ID never comes back. deleted_at says when. Create a new one."
+	case CodeProvisionNotFound:
+		return "The provision was used by an earlier commit, or it expired. Look at the app first; then provision again."
+	case CodeMethodNotAllowed:
+		return "The Allow header names the methods that this path takes."
+	case CodeIdempotencyKeyReused:
+		return "The key was first used for another request; errors names the members that differ. Nothing was done. " +
+			"Send the first request unchanged to learn its outcome, or use a new key."
+	case CodeKeyInProgress:
+		return "Another request with this key is being accepted at this moment. Send the same request again to get its result."
+	case CodeAppExists:
+		return "A workspace has one app per name. app_id and vm_uuid name the one that exists. Use it, or choose another name."
+	case CodeIDConflict:
+		return "Owl has a record of this ID that was created by another request; errors names what differs. Nothing was done."
+	case CodeInvalidRequest:
+		return "errors names each member that is wrong. Nothing was done. Correct them and send the request again."
+	case CodeInvalidIdempotencyKey:
+		return "A key is 1 to 255 visible ASCII characters without spaces, sent once. Nothing was done."
+	case CodeInvalidState:
+		return "The resource cannot do this as it is now; detail says why. Nothing was done."
+	case CodeBodyTooLarge:
+		return "The body is over the limit. Nothing was done."
+	case CodeUnsupportedMediaType:
+		return "Send the body with the Content-Type that detail names. Nothing was done."
+	case CodeRateLimited:
+		return "The token has used up its rate. Nothing was done. Wait for Retry-After."
+	case CodeUnavailable:
+		return "Nothing was bound, or the service cannot tell. retryable says whether repeating is safe; if not, look at the list first."
+	case CodeInternal:
+	}
+	return "The error is ours. With an Idempotency-Key it is safe to send the same request again. Report the request ID."
+}

@@ -64,13 +64,13 @@ type Spec struct {
 	AppID *string `json:"app_id,omitempty"` // refused unless it commits a provision
 	Nonce *int64  `json:"nonce,omitempty"`  // refused
 
-	KMS                        *string         `json:"kms,omitempty"`
-	KMSID                      *string         `json:"kms_id,omitempty"`
-	TeepodID                   *int64          `json:"teepod_id,omitempty"`
-	UserConfig                 *string         `json:"user_config,omitempty"`
-	Ports                      json.RawMessage `json:"ports,omitempty"`
-	PreferDev                  *bool           `json:"prefer_dev,omitempty"`
-	ExperimentalVPCServerAppID *string         `json:"experimental_vpc_server_app_id,omitempty"`
+	KMS                        *string          `json:"kms,omitempty"`
+	KMSID                      *string          `json:"kms_id,omitempty"`
+	TeepodID                   *int64           `json:"teepod_id,omitempty"`
+	UserConfig                 *string          `json:"user_config,omitempty"`
+	Ports                      *json.RawMessage `json:"ports,omitempty"`
+	PreferDev                  *bool            `json:"prefer_dev,omitempty"`
+	ExperimentalVPCServerAppID *string          `json:"experimental_vpc_server_app_id,omitempty"`
 }
 
 // ComposeFile is what runs on a CVM and how it is exposed.
@@ -134,6 +134,13 @@ func (s Spec) WithDefaults() Spec {
 	compose.StorageFS = orDefault(compose.StorageFS, DefaultFS)
 	s.ComposeFile = &compose
 	return s
+}
+
+// Defaults is what WithDefaults fills in and nothing else.
+func (s Spec) Defaults() Spec {
+	d := Spec{InstanceType: s.InstanceType}.WithDefaults()
+	d.InstanceType = ""
+	return d
 }
 
 func instanceType(id string) (InstanceType, bool) {

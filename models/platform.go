@@ -86,8 +86,12 @@ type CVM struct {
 	Power       api.Power
 	RestartID   *string // the newest restart operation
 	OperationID string  // the newest operation
-	Generation  int64
-	DeletingAt  *time.Time // when deletion was asked for
+	// OperationKind is that operation's, for the status while it is under way.
+	OperationKind api.OperationKind
+	// CreateOperationID is the operation that made the CVM.
+	CreateOperationID string
+	Generation        int64
+	DeletingAt        *time.Time // when deletion was asked for
 
 	Confirmed          bool // Owl has, or had, this ID from us
 	PushedGeneration   int64
@@ -97,7 +101,7 @@ type CVM struct {
 	ErrorMessage       *string
 	DeletedAt          *time.Time // when the machine was gone
 
-	ReconcileAfter *time.Time // when the row is due; null: at rest
+	ReconcileAfter *time.Time `gorm:"->"` // when the row is due; null: at rest. A new row is due at once
 	Fence          int64      // counts claims; a result counts only under its own
 	Attempts       int64      // pushes since the last one that Owl answered
 

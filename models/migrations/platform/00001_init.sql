@@ -62,6 +62,8 @@ CREATE TABLE cvms (
     power               text NOT NULL CHECK (power IN ('running', 'stopped')),
     restart_id          text,
     operation_id        text NOT NULL,
+    operation_kind      text NOT NULL,
+    create_operation_id text NOT NULL,
     generation          bigint NOT NULL CHECK (generation >= 1),
     deleting_at         timestamptz,
 
@@ -73,7 +75,7 @@ CREATE TABLE cvms (
     error_message       text,
     deleted_at          timestamptz,
 
-    reconcile_after     timestamptz,
+    reconcile_after     timestamptz DEFAULT clock_timestamp(),
     fence               bigint NOT NULL DEFAULT 0,
     attempts            bigint NOT NULL DEFAULT 0,
 

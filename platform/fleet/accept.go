@@ -1,0 +1,185 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"gorm.io/gorm"
+
+	"roost/api"
+	"roost/models/pg"
+	"roost/platform/idempotency"
+)
+
+const (
+	// acceptTimeout bounds a request's work from its first statement on,
+	// whatever its client does.
+	acceptTimeout = 10 * time.Second
+	// maxCommits bounds how often a transaction whose COMMIT was not answered
+	// is run again.
+	maxCommits = 4
+	// commitPause is between two of them: a server that restarts is not back
+	// at once.
+	commitPause = 250 * time.Millisecond
+	// retryAfter is what a 503 asks for.
+	retryAfter = time.Second
+)
+
+// plan is one mutation. Whatever it mints is minted before it runs: it may
+// run more than once.
+type plan struct {
+	// members is the request's fingerprint; only needed with a key.
+	members map[string]string
+	// expected is the result where nothing unusual happens.
+	expected idempotency.Result
+	// natural says that repeating the call without a key is safe.
+	natural bool
+	// work does it. again is true when an earlier run may have committed.
+	work func(tx *gorm.DB, again bool) (done, error)
+	// show reads what a result names, as it is now. Echo calls have none.
+	show func(tx *gorm.DB, r idempotency.Result) (any, error)
+}
+
+// done is how work ended.
+type done struct {
+	result idempotency.Result
+	// original is the request whose result this is, when work found that it
+	// had been done before (by name, not by key).
+	original string
+}
+
+// accept runs a plan: see the package comment. Its errors are *api.Error
+// except for those that are nobody's fault but ours.
+func (f *Fleet) accept(ctx context.Context, call Call, p plan) (Answer, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptTimeout)
+	defer cancel()
+	wait, leave, err := f.enter(ctx, call)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer leave()
+
+	var answer Answer
+	for n := range maxCommits {
+		err = pg.InTx(ctx, f.db, func(tx *gorm.DB) (err error) {
+			answer, err = f.attempt(tx, call, p, attempt{again: n > 0, wait: wait})
+			return err
+		})
+		if !errors.Is(err, pg.ErrCommitUnknown) || !pause(ctx, commitPause) {
+			break
+		}
+		f.cfg.Logger.WarnContext(ctx, "commit unknown: running the same transaction again",
+			slog.String("request_id", call.RequestID), slog.Int("attempt", n+1), slog.Any("error", err))
+	}
+	if err != nil {
+		return Answer{}, refusal(err, call.Key != "" || p.natural)
+	}
+	f.cfg.Accepted()
+	return answer, nil
+}
+
+// enter passes the key's gate and returns what is left of the wait.
+func (f *Fleet) enter(ctx context.Context, call Call) (wait time.Duration, leave func(), err error) {
+	if call.Key == "" {
+		return 0, func() {}, nil
+	}
+	start := time.Now()
+	leave, err = f.gate.Enter(ctx, call.Workspace, call.Key, f.cfg.KeyWait)
+	return max(f.cfg.KeyWait-time.Since(start), 0), leave, err
+}
+
+type attempt struct {
+	again bool
+	wait  time.Duration
+}
+
+// attempt is the inside of the transaction.
+func (f *Fleet) attempt(tx *gorm.DB, call Call, p plan, a attempt) (Answer, error) {
+	if call.Key == "" {
+		d, err := p.work(tx, a.again)
+		if err != nil {
+			return Answer{}, err
+		}
+		return p.answer(tx, d)
+	}
+	req := idempotency.Request{
+		Workspace: call.Workspace, Key: call.Key, Method: call.Method, Route: call.Route,
+		Path: call.Path, Members: p.members, RequestID: call.RequestID,
+	}
+	bound, mine, err := f.keys.Claim(tx, req, p.expected, a.wait)
+	if err != nil {
+		return Answer{}, err
+	}
+	d := done{result: bound.Result}
+	if mine {
+		if d, err = f.fulfil(tx, req, p, a.again); err != nil {
+			return Answer{}, err
+		}
+	} else if bound.RequestID != call.RequestID {
+		d.original = bound.RequestID
+	} // else an earlier run of this very request has committed: its first answer
+	answer, err := p.answer(tx, d)
+	answer.KeyExpiresAt = &bound.ExpiresAt
+	return answer, err
+}
+
+// fulfil does the work under a claimed key and keeps its result there.
+func (f *Fleet) fulfil(tx *gorm.DB, req idempotency.Request, p plan, again bool) (done, error) {
+	d, err := p.work(tx, again)
+	if err != nil || d.result.Equal(p.expected) {
+		return d, err
+	}
+	return d, f.keys.Rebind(tx, req, d.result)
+}
+
+func (p plan) answer(tx *gorm.DB, d done) (Answer, error) {
+	a := Answer{
+		Status: d.result.Status, Body: d.result.Body,
+		Replayed: d.original != "", OriginalRequestID: d.original,
+	}
+	if p.show == nil {
+		return a, nil
+	}
+	var err error
+	a.Value, err = p.show(tx, d.result)
+	return a, err
+}
+
+// refusal turns what the database did into what a client can act on.
+func refusal(err error, repeatable bool) error {
+	var coded *api.Error
+	if errors.As(err, &coded) {
+		return err
+	}
+	if errors.Is(err, pg.ErrCommitUnknown) {
+		e := &api.Error{Code: api.CodeUnavailable, RetryAfter: retryAfter, Err: err, NotRetryable: !repeatable}
+		e.Detail = "the database did not say whether this was accepted. Send the same request again: it is done at most once."
+		if !repeatable {
+			e.Detail = "the database did not say whether this was accepted, and without an Idempotency-Key a repeat " +
+				"could do it twice: look at the list first."
+		}
+		return e
+	}
+	if pg.IsTransient(err) {
+		return &api.Error{
+			Code: api.CodeUnavailable, RetryAfter: retryAfter, Err: err,
+			Detail: "the database cannot take this now. Nothing was done: send the same request again.",
+		}
+	}
+	return fmt.Errorf("accept: %w", err)
+}
+
+// pause waits for d and reports whether there is still time to go on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

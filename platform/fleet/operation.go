@@ -1,0 +1,121 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"roost/api"
+	"roost/models"
+)
+
+// waitPoll is how often a waiting reader looks again. The operation may be
+// ended by another node, so looking is the only way that always works.
+const waitPoll = 100 * time.Millisecond
+
+// Operation reads one operation. With wait it holds on until the operation
+// has ended, the wait is over or the caller leaves, and then reads it.
+func (f *Fleet) Operation(ctx context.Context, workspace api.ID, id string, wait time.Duration) (api.Operation, error) {
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		op, err := readOperation(f.db.WithContext(ctx), id)
+		if errors.Is(err, gorm.ErrRecordNotFound) || err == nil && op.WorkspaceID != workspace {
+			return api.Operation{}, api.Errorf(api.CodeNotFound, "there is no operation of this ID in this workspace.")
+		}
+		if err != nil {
+			return api.Operation{}, err
+		}
+		if op.Status.Ended() || !pause(waiting, waitPoll) {
+			return operationView(op), nil
+		}
+	}
+}
+
+// Operations is one page of the workspace's operations, oldest first.
+func (f *Fleet) Operations(ctx context.Context, workspace api.ID, page Page) (api.Page[api.Operation], error) {
+	after, err := page.after()
+	if err != nil {
+		return api.Page[api.Operation]{}, err
+	}
+	var ops []models.Operation
+	err = f.db.WithContext(ctx).Where("workspace_id = ? AND id > ?", workspace, after).
+		Order("id").Limit(page.Limit + 1).Find(&ops).Error
+	if err != nil {
+		return api.Page[api.Operation]{}, fmt.Errorf("list operations: %w", err)
+	}
+	views := make([]api.Operation, len(ops))
+	for i, op := range ops {
+		views[i] = operationView(op)
+	}
+	return cut(views, page.Limit, func(o api.Operation) string { return o.ID }), nil
+}
+
+// insertOperation keeps an operation and its targets.
+func insertOperation(tx *gorm.DB, op models.Operation, targets []models.OperationTarget) error {
+	op.OpenTargets = int64(len(targets))
+	if err := tx.Create(&op).Error; err != nil {
+		return fmt.Errorf("insert operation: %w", err)
+	}
+	if err := tx.Create(&targets).Error; err != nil {
+		return fmt.Errorf("insert targets of operation: %w", err)
+	}
+	return nil
+}
+
+func readOperation(tx *gorm.DB, id string) (models.Operation, error) {
+	var op models.Operation
+	if err := tx.Where("id = ?", id).Take(&op).Error; err != nil {
+		return op, fmt.Errorf("read operation: %w", err)
+	}
+	return op, nil
+}
+
+// operationExists says whether an earlier run of this transaction committed.
+// It is proof only under a lock that the earlier run held.
+func operationExists(tx *gorm.DB, id string) (bool, error) {
+	var found []int
+	if err := tx.Raw(`SELECT 1 FROM operations WHERE id = ?`, id).Scan(&found).Error; err != nil {
+		return false, fmt.Errorf("look for operation: %w", err)
+	}
+	return len(found) > 0, nil
+}
+
+// operationRunning keeps a key alive until its operation has ended.
+func operationRunning(tx *gorm.DB, id string) (bool, error) {
+	op, err := readOperation(tx, id)
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return false, nil
+	}
+	return err == nil && !op.Status.Ended(), err
+}
+
+func operationView(op models.Operation) api.Operation {
+	view := api.Operation{
+		ID: op.ID, Kind: op.Kind, Status: op.Status, AppID: op.AppID, VMUUID: op.VMUUID, ResourceID: op.AppID,
+		Generation: op.Generation, RequestID: op.RequestID, Attempts: op.Attempts,
+		Error:     resourceError(op.ErrorCode, op.ErrorMessage),
+		CreatedAt: api.NewTime(op.CreatedAt), UpdatedAt: api.NewTime(op.UpdatedAt), FinishedAt: api.NewTimePtr(op.FinishedAt),
+	}
+	if op.VMUUID != nil {
+		view.ResourceID = *op.VMUUID
+	}
+	if view.Error != nil && op.SupersededBy != nil {
+		view.Error.SupersededBy = *op.SupersededBy
+	}
+	return view
+}
+
+func resourceError(code, message *string) *api.ResourceError {
+	if code == nil {
+		return nil
+	}
+	e := &api.ResourceError{Code: *code}
+	if message != nil {
+		e.Message = *message
+	}
+	return e
+}

@@ -1,0 +1,127 @@
+package httpapi
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"roost/api"
+	"roost/api/wire"
+	"roost/platform/fleet"
+)
+
+// mutation reads what every mutation has in common, then its body: the key's
+// syntax is checked before the body's. into may be nil.
+func (s *server) mutation(c *gin.Context, into any, path ...string) (fleet.Call, []api.ID, error) {
+	key, err := api.ParseIdempotencyKey(c.Request.Header.Values(api.HeaderIdempotencyKey))
+	if err != nil {
+		return fleet.Call{}, nil, err
+	}
+	if err := wire.Decode(c, api.MaxBodyBytes, into); err != nil {
+		return fleet.Call{}, nil, err
+	}
+	call := fleet.Call{
+		Workspace: workspaceOf(c), RequestID: wire.RequestID(c.Request.Context()), Key: key,
+		Method: c.Request.Method, Route: c.FullPath(), Path: map[string]string{},
+	}
+	ids := make([]api.ID, len(path))
+	for i, name := range path {
+		if ids[i], err = wire.Path(c, name); err != nil {
+			return fleet.Call{}, nil, err
+		}
+		call.Path[name] = ids[i].String()
+	}
+	return call, ids, nil
+}
+
+// answer writes what a mutation answers, and labels it for metrics.
+func answer(c *gin.Context, a fleet.Answer, err error) error {
+	ctx := c.Request.Context()
+	if err != nil {
+		wire.SetOutcome(ctx, outcomeOf(err))
+		return err
+	}
+	wire.SetOutcome(ctx, "executed")
+	if a.KeyExpiresAt != nil {
+		c.Header(api.HeaderIdempotencyKeyExpiresAt, api.NewTime(*a.KeyExpiresAt).String())
+	}
+	if a.Replayed {
+		wire.SetOutcome(ctx, "replayed")
+		wire.Note(ctx, slog.String("original_request_id", a.OriginalRequestID))
+		c.Header(api.HeaderIdempotentReplay, "true")
+		c.Header(api.HeaderOriginalRequestID, a.OriginalRequestID)
+	}
+	if a.Body != nil {
+		c.Data(a.Status, "application/json", a.Body)
+		return nil
+	}
+	wire.WriteJSON(c, a.Status, a.Value)
+	return nil
+}
+
+func outcomeOf(err error) string {
+	var coded *api.Error
+	if !errors.As(err, &coded) {
+		return "error"
+	}
+	switch coded.Code { //nolint:exhaustive // the others are refusals
+	case api.CodeKeyInProgress:
+		return "in_progress"
+	case api.CodeIdempotencyKeyReused:
+		return "mismatch"
+	case api.CodeUnavailable:
+		return "unavailable"
+	default:
+		return "refused"
+	}
+}
+
+// read writes what a read answers.
+func read[T any](c *gin.Context, v T, err error) error {
+	if err != nil {
+		return err
+	}
+	wire.WriteJSON(c, http.StatusOK, v)
+	return nil
+}
+
+// defaultPageLimit is how many items a list has when nobody says.
+const defaultPageLimit = 50
+
+func page(c *gin.Context) (fleet.Page, error) {
+	p := fleet.Page{Limit: defaultPageLimit, After: c.Query("cursor")}
+	if raw, given := c.GetQuery("limit"); given {
+		limit, err := strconv.Atoi(raw)
+		if err != nil || limit < 1 || limit > api.MaxPageLimit {
+			return p, api.Invalid("limit", "must be from 1 to %d", api.MaxPageLimit)
+		}
+		p.Limit = limit
+	}
+	return p, nil
+}
+
+func waitOf(c *gin.Context) (time.Duration, error) {
+	raw, given := c.GetQuery("wait")
+	if !given {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(raw)
+	if err != nil || wait < 0 || wait > api.MaxWaitSecs*time.Second {
+		return 0, api.Invalid("wait", "must be a duration from 0s to %ds", api.MaxWaitSecs)
+	}
+	return wait, nil
+}
+
+// text reads a path segment that is not a UUID.
+func text(c *gin.Context, name string) string {
+	s, err := url.PathUnescape(c.Param(name))
+	if err != nil {
+		return ""
+	}
+	return s
+}

@@ -1,0 +1,86 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/time/rate"
+
+	"roost/api"
+	"roost/api/wire"
+	"roost/platform/fleet"
+	"roost/platform/token"
+)
+
+// Config is what the edge stands on.
+type Config struct {
+	Fleet    *fleet.Fleet
+	Minter   *api.Minter
+	Logger   *slog.Logger
+	Registry *prometheus.Registry
+
+	// Authenticate says who holds a token, or returns CodeUnauthenticated.
+	Authenticate func(ctx context.Context, secret string) (token.Caller, error)
+	// Ready returns why the service cannot serve now, or nil.
+	Ready func(ctx context.Context) error
+	// RateLimit is per token and process; 0 is no limit.
+	RateLimit rate.Limit
+}
+
+type server struct {
+	cfg    Config
+	fleet  *fleet.Fleet
+	limits *limits
+}
+
+// New returns the handler of the public API.
+func New(cfg Config) http.Handler {
+	s := &server{cfg: cfg, fleet: cfg.Fleet, limits: newLimits(cfg.RateLimit)}
+	engine := wire.NewEngine(wire.Config{
+		Logger: cfg.Logger, RequestID: cfg.Minter.RequestID, Observe: newObserver(cfg.Registry),
+	})
+	engine.GET("/healthz", s.health)
+	engine.GET("/readyz", wire.Handle(s.ready))
+	engine.GET("/metrics", gin.WrapH(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
+	engine.GET("/problems/:slug", wire.Handle(s.problem))
+
+	v1 := engine.Group("/api/v1", wire.Handle(s.authenticate))
+	for _, r := range s.routes() {
+		v1.Handle(r.method, ginPath(r.path), wire.Handle(r.handler))
+	}
+	return engine
+}
+
+type route struct {
+	method, path string
+	handler      func(c *gin.Context) error
+}
+
+func (s *server) routes() []route {
+	return []route{
+		{http.MethodPost, "/apps", s.createApp},
+		{http.MethodGet, "/apps", s.listApps},
+		{http.MethodGet, "/apps/{app_id}", s.getApp},
+		{http.MethodGet, "/apps/{app_id}/cvms", s.listAppCVMs},
+		{http.MethodPost, "/apps/{app_id}/cvms/{vm_uuid}/replicas", s.createReplicas},
+		{http.MethodPost, "/cvms/provision", s.provision},
+		{http.MethodPost, "/cvms", s.createCVM},
+		{http.MethodGet, "/cvms", s.listCVMs},
+		{http.MethodGet, "/cvms/{vm_uuid}", s.getCVM},
+		{http.MethodGet, "/cvms/{vm_uuid}/docker-compose.yml", s.getDockerCompose},
+		{http.MethodGet, "/operations", s.listOperations},
+		{http.MethodGet, "/operations/{id}", s.getOperation},
+		{http.MethodGet, "/idempotency-keys/{key}", s.getKey},
+		{http.MethodGet, "/instance-types", s.listInstanceTypes},
+	}
+}
+
+// ginPath turns the contract's {name} into gin's :name.
+func ginPath(pattern string) string {
+	return strings.NewReplacer("{", ":", "}", "").Replace(pattern)
+}

@@ -1,0 +1,43 @@
+// Package reconcile brings Owl in line with Platform's rows.
+//
+// It promises that whatever was accepted reaches Owl, however often either
+// side dies, and reaches it as one resource per ID: it sends the create
+// request that was stored when it was accepted, the same every time, and Owl
+// inserts it if absent. It never takes a request, never mints an ID, never
+// holds a transaction open across the network, and never gives up on an
+// unknown outcome.
+//
+// The row is the queue. A row whose reconcile_after has passed is due; first
+// try, retry, recovery after a crash and repair are this one path:
+//
+//	           ┌─────────────────────────── unknown: backoff ──────────────┐
+//	           ▼                                                           │
+//	accepted: due ── claim (lease, fence+1) ──▶ POST stored request ── Owl's answer
+//	           ▲                                                           │
+//	           │ missing at Owl                               201, 200     │   400 409 410 413
+//	           │                                                           ▼         │
+//	           └────────────────── watched ◀──────────────────────── confirmed       ▼
+//	                                  │ GET ?ids= about every 50 ms               failed
+//	                                  ▼
+//	                  generation observed: at rest, operation ended
+//
+// # Claims
+//
+// A claim moves reconcile_after out by the lease and counts fence up, by
+// Postgres' clock, oldest first, skipping what others have claimed. The lease
+// only saves work: a result counts WHERE fence is the claimed one, and what it
+// leaves due is computed from the row as it is then, so that a change accepted
+// meanwhile stays due. A worker that was frozen and thaws changes nothing.
+//
+// # Status
+//
+// Reading status claims nothing. The node that pushed a CVM watches it until
+// its generation is observed; reconcile_after is the net under it: a node that
+// dies leaves rows that fall due when the lease ends, and the claimer watches
+// them. Observed generations only grow.
+//
+// # Failure
+//
+// What Owl's answers mean stands in judge.go, and nowhere else. Every outcome
+// that is not definite is unknown, and unknown means: the same again, later.
+package reconcile

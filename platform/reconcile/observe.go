@@ -1,0 +1,140 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"roost/api"
+	"roost/api/owlapi"
+	"roost/models/pg"
+)
+
+// observeLoop reads the status of the watched CVMs and writes what changed.
+func (r *Reconciler) observeLoop(ctx context.Context) {
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		for ids := range slices.Chunk(r.watch.due(time.Now()), owlapi.MaxBatchItems) {
+			if err := r.observe(ctx, ids); err != nil && ctx.Err() == nil {
+				r.cfg.Logger.WarnContext(ctx, "cannot read status: looking again later",
+					slog.Int("cvms", len(ids)), slog.Any("error", err))
+				break
+			}
+		}
+	}
+}
+
+// observe looks at some CVMs once.
+func (r *Reconciler) observe(ctx context.Context, ids []api.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
+	defer cancel()
+	records, err := r.cfg.Owl.CVMsByID(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("read status: %w", err)
+	}
+	if lost := missing(ids, records); len(lost) > 0 {
+		if err := r.lost(ctx, lost); err != nil {
+			return err
+		}
+	}
+	records = r.watch.changed(records)
+	if len(records) == 0 {
+		return nil
+	}
+	settled, err := r.record(ctx, records)
+	if err != nil {
+		return err
+	}
+	r.watch.saw(records)
+	r.watch.drop(settled...)
+	return nil
+}
+
+func missing(ids []api.ID, records []owlapi.CVM) []api.ID {
+	there := make(map[api.ID]bool, len(records))
+	for _, c := range records {
+		there[c.ID] = true
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id api.ID) bool { return there[id] })
+}
+
+// lost makes CVMs due again that Owl had confirmed and no longer knows: it
+// was restored from an older state. They are posted again, as at first.
+func (r *Reconciler) lost(ctx context.Context, ids []api.ID) error {
+	err := r.db.WithContext(ctx).Exec(`UPDATE cvms SET confirmed = false, pushed_generation = 0,
+		observed_generation = 0, reconcile_after = now(), updated_at = clock_timestamp()
+		WHERE id IN ? AND confirmed AND deleting_at IS NULL`, ids).Error
+	if err != nil {
+		return fmt.Errorf("make lost CVMs due: %w", err)
+	}
+	r.cfg.Logger.ErrorContext(ctx, "Owl has lost CVMs that it had confirmed: creating them again", slog.Int("cvms", len(ids)))
+	r.metrics.lost.Add(float64(len(ids)))
+	r.watch.drop(ids...)
+	r.Wake()
+	return nil
+}
+
+// record keeps what Owl shows, ends operations, and returns the CVMs whose
+// present generation has been observed: they are at rest.
+func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (settled []api.ID, err error) {
+	slices.SortFunc(records, func(a, b owlapi.CVM) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	err = pg.InTx(ctx, r.db, func(tx *gorm.DB) error {
+		var rows []struct {
+			ID   api.ID
+			Rest bool
+		}
+		values, args := sightings(records)
+		// Locked in one order first: an UPDATE takes rows as its plan likes.
+		err := tx.Raw(`
+			WITH locked AS MATERIALIZED (SELECT id FROM cvms WHERE id IN ? ORDER BY id FOR UPDATE)
+			UPDATE cvms c SET owl_status = v.status, error_code = v.error_code, error_message = v.error_message,
+				observed_generation = CASE WHEN v.gone THEN c.generation ELSE v.generation END,
+				reconcile_after = CASE WHEN v.gone OR v.generation >= c.generation THEN NULL ELSE c.reconcile_after END,
+				updated_at = clock_timestamp()
+			FROM locked, (VALUES `+values+`) v (id, generation, gone, status, error_code, error_message)
+			WHERE c.id = locked.id AND v.id = c.id AND c.confirmed AND c.deleting_at IS NULL
+				AND (v.gone OR v.generation >= c.observed_generation)
+			RETURNING c.id, v.gone OR v.generation >= c.generation AS rest`,
+			append([]any{idsOf(records)}, args...)...).Scan(&rows).Error
+		if err != nil {
+			return fmt.Errorf("record status: %w", err)
+		}
+		settled = nil
+		for _, row := range rows {
+			if row.Rest {
+				settled = append(settled, row.ID)
+			}
+		}
+		return endOperations(tx, idsOf(records))
+	})
+	return settled, err
+}
+
+func sightings(records []owlapi.CVM) (values string, args []any) {
+	rows := make([]string, len(records))
+	for i, c := range records {
+		s := sightingOf(c)
+		rows[i] = "(?::uuid, ?::bigint, ?::boolean, ?::text, NULLIF(?::text, ''), NULLIF(?::text, ''))"
+		args = append(args, c.ID, s.generation, s.gone, s.status, s.failure.Code, s.failure.Message)
+	}
+	return strings.Join(rows, ", "), args
+}
+
+func idsOf(records []owlapi.CVM) []api.ID {
+	out := make([]api.ID, len(records))
+	for i, c := range records {
+		out[i] = c.ID
+	}
+	return out
+}

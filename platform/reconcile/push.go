@@ -1,0 +1,151 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"log/slog"
+	"time"
+
+	"roost/api"
+	"roost/api/owlapi"
+)
+
+// maxBatchPayload leaves room for the brackets around a batch's items.
+const maxBatchPayload = owlapi.MaxBatchBytes - 1<<10
+
+// result is how the push of one row ended.
+type result struct {
+	row     claimed
+	verdict verdict
+	failure *api.ResourceError // of a refusal
+	after   time.Duration      // Retry-After, of an unknown outcome
+}
+
+// push does for each claimed row the first thing that is missing.
+func (r *Reconciler) push(ctx context.Context, rows []claimed) {
+	var creates []claimed
+	for _, row := range rows {
+		if row.Confirmed {
+			r.watch.add(row.ID) // what is missing is only that we look
+		} else {
+			creates = append(creates, row)
+		}
+	}
+	for batch := range r.batches(ctx, creates) {
+		r.pushBatch(ctx, batch)
+	}
+}
+
+func (r *Reconciler) pushBatch(ctx context.Context, b batch) {
+	results := r.create(ctx, b)
+	if err := r.settle(ctx, results); err != nil {
+		// The rows stay claimed until the lease ends, and are then pushed
+		// again, to be told 200.
+		r.cfg.Logger.ErrorContext(ctx, "cannot settle results", slog.Any("error", err))
+		return
+	}
+	for _, res := range results {
+		if res.verdict == confirmed {
+			r.watch.add(res.row.ID)
+		}
+	}
+}
+
+// batch is rows and their encoded creates, in one order.
+type batch struct {
+	rows  []claimed
+	items []json.RawMessage
+	bytes int
+}
+
+// batches cuts rows so that each batch is one that Owl takes.
+func (r *Reconciler) batches(ctx context.Context, rows []claimed) iter.Seq[batch] {
+	return func(yield func(batch) bool) {
+		var b batch
+		for _, row := range rows {
+			item, err := row.createRequest()
+			if err != nil {
+				// Stays due; the other rows must not wait for it.
+				r.cfg.Logger.ErrorContext(ctx, "cannot encode create", slog.Any("error", err))
+				continue
+			}
+			full := len(b.items) == owlapi.MaxBatchItems || b.bytes+len(item) > maxBatchPayload
+			if full && len(b.items) > 0 {
+				if !yield(b) {
+					return
+				}
+				b = batch{}
+			}
+			b.rows, b.items, b.bytes = append(b.rows, row), append(b.items, item), b.bytes+len(item)+1
+		}
+		if len(b.items) > 0 {
+			yield(b)
+		}
+	}
+}
+
+// create sends one batch and judges each answer.
+func (r *Reconciler) create(ctx context.Context, b batch) []result {
+	requestID := r.cfg.Minter.RequestID()
+	ctx, cancel := context.WithTimeout(owlapi.WithRequestID(ctx, requestID), r.callTimeout())
+	defer cancel()
+	answers, err := r.cfg.Owl.CreateCVMs(ctx, b.items)
+	results := make([]result, len(b.rows))
+	for i, row := range b.rows {
+		if err != nil {
+			results[i] = failedCall(row, err)
+		} else {
+			results[i] = r.judged(ctx, row, answers[i])
+		}
+		r.metrics.pushes.WithLabelValues("create", results[i].verdict.String()).Inc()
+	}
+	r.logPush(ctx, requestID, results, err)
+	return results
+}
+
+// logPush is the line that ties the requests of Owl's log to Platform's.
+func (r *Reconciler) logPush(ctx context.Context, requestID string, results []result, err error) {
+	attrs := []slog.Attr{
+		slog.String("request_id", requestID), slog.Int("cvms", len(results)),
+		slog.String("first_cvm_id", results[0].row.ID.String()),
+		slog.String("first_operation_id", results[0].row.CreateOperationID),
+		slog.String("outcome", results[0].verdict.String()),
+	}
+	level := slog.LevelInfo
+	if err != nil {
+		level, attrs = slog.LevelWarn, append(attrs, slog.Any("error", err))
+	}
+	r.cfg.Logger.LogAttrs(ctx, level, "push creates", attrs...)
+}
+
+// failedCall is a batch that had no answer of its own. Its status speaks of
+// the call, not of an item, so it can refuse none of them.
+func failedCall(row claimed, err error) result {
+	res := result{row: row, verdict: unknown}
+	var answer *owlapi.StatusError
+	if errors.As(err, &answer) {
+		res.after = answer.RetryAfter
+		if judgeCreate(answer.Status) == alarmed {
+			res.verdict = alarmed
+		}
+	}
+	return res
+}
+
+func (r *Reconciler) judged(ctx context.Context, row claimed, answer owlapi.BatchItem) result {
+	res := result{row: row, verdict: judgeCreate(answer.Status)}
+	_, _, err := answer.Decode()
+	if res.verdict == confirmed && err != nil {
+		res.verdict = unknown // a torn record confirms nothing
+	}
+	var problem *owlapi.StatusError
+	if res.verdict == refused && errors.As(err, &problem) {
+		failure := refusal(answer.Status, problem.Problem)
+		res.failure = &failure
+		r.cfg.Logger.ErrorContext(ctx, "create refused for good", slog.String("cvm_id", row.ID.String()),
+			slog.Int("status", answer.Status), slog.String("error_code", failure.Code))
+	}
+	return res
+}

@@ -1,0 +1,135 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"gorm.io/gorm"
+
+	"roost/api"
+	"roost/api/owlapi"
+)
+
+const (
+	// claimLimit is how many rows one claim takes; a batch has as many.
+	claimLimit = owlapi.MaxBatchItems
+	// maxPushes bounds the claims that are being pushed at one time.
+	maxPushes = 4
+	// pollInterval is how soon a row is found that nobody woke us for.
+	pollInterval = 250 * time.Millisecond
+	// dbPause is how long a loop rests after the database failed it.
+	dbPause = time.Second
+)
+
+// Owl is what the reconciler asks of it. Each call is one request.
+type Owl interface {
+	CreateCVMs(ctx context.Context, items []json.RawMessage) ([]owlapi.BatchItem, error)
+	CVMsByID(ctx context.Context, ids []api.ID) ([]owlapi.CVM, error)
+}
+
+// Config is what a Reconciler stands on.
+type Config struct {
+	DB       *gorm.DB
+	Owl      Owl
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+
+	Minter     *api.Minter   // of request IDs
+	Lease      time.Duration // how long a claim keeps others away
+	BackoffMax time.Duration // the longest pause between two tries of a row
+}
+
+// Reconciler is one node's part of the work. Any number may run.
+type Reconciler struct {
+	cfg     Config
+	db      *gorm.DB
+	wake    chan struct{}
+	watch   *watch
+	metrics *metrics
+}
+
+// New makes a Reconciler; Run starts it.
+func New(cfg Config) *Reconciler {
+	return &Reconciler{
+		cfg:     cfg,
+		db:      cfg.DB,
+		wake:    make(chan struct{}, 1),
+		watch:   newWatch(),
+		metrics: newMetrics(cfg.Registry, cfg.DB),
+	}
+}
+
+// Wake says that a row has fallen due. It never blocks; losing it costs
+// pollInterval.
+func (r *Reconciler) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx ends and every push that it began has been settled or
+// given up, which takes at most a call's timeout.
+func (r *Reconciler) Run(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { r.pushLoop(ctx); return nil })
+	g.Go(func() error { r.observeLoop(ctx); return nil })
+	return g.Wait()
+}
+
+// pushLoop claims while there is something due and a slot free. It takes the
+// slot first: a claim that waits for one would only age.
+func (r *Reconciler) pushLoop(ctx context.Context) {
+	slots := make(chan struct{}, maxPushes)
+	var pushes sync.WaitGroup
+	defer pushes.Wait()
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		rows, err := r.claim(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.cfg.Logger.ErrorContext(ctx, "cannot claim due rows", slog.Any("error", err))
+		}
+		if len(rows) == 0 {
+			<-slots
+			if !r.idle(ctx, err != nil) {
+				return
+			}
+			continue
+		}
+		pushes.Go(func() {
+			defer func() { <-slots }()
+			r.push(context.WithoutCancel(ctx), rows)
+		})
+	}
+}
+
+// idle waits for something to do and reports whether to go on.
+func (r *Reconciler) idle(ctx context.Context, failed bool) bool {
+	pause, wake := pollInterval, r.wake
+	if failed {
+		pause, wake = dbPause, nil
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-wake:
+		return true
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// callTimeout is for one request to Owl: well inside the lease, so that a
+// slow Owl does not make a second node repeat the work.
+func (r *Reconciler) callTimeout() time.Duration { return r.cfg.Lease / 2 }

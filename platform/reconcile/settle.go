@@ -1,0 +1,113 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"roost/api"
+	"roost/models/pg"
+)
+
+const (
+	// backoffBase is the mean-less start of the backoff: the first pause is
+	// between 0 and this, doubled with each further attempt.
+	backoffBase = 200 * time.Millisecond
+	// maxDoublings keeps 2^attempts inside a double.
+	maxDoublings = 30
+	// settleTimeout bounds the transaction that keeps results.
+	settleTimeout = 5 * time.Second
+)
+
+// settle keeps the results of a push: each row's only under the fence that it
+// was claimed with, and what stays due computed from the row as it is now.
+func (r *Reconciler) settle(ctx context.Context, results []result) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	// One order for everybody, so that two nodes never wait for each other.
+	slices.SortFunc(results, func(a, b result) int { return slices.Compare(a.row.ID[:], b.row.ID[:]) })
+	return pg.InTx(ctx, r.db, func(tx *gorm.DB) error {
+		for _, res := range results {
+			if err := r.settleRow(tx, res); err != nil {
+				return err
+			}
+		}
+		if err := countAttempt(tx, results); err != nil {
+			return err
+		}
+		return endOperations(tx, ids(results, func(res result) bool { return res.verdict == refused }))
+	})
+}
+
+// settleRow changes no row when the fence has moved on: another worker has
+// claimed it since and will write its own result.
+func (r *Reconciler) settleRow(tx *gorm.DB, res result) error {
+	set, args := r.changes(res)
+	out := tx.Exec(`UPDATE cvms SET `+set+`, updated_at = clock_timestamp() WHERE id = ? AND fence = ?`,
+		append(args, res.row.ID, res.row.Fence)...)
+	if out.Error != nil {
+		return fmt.Errorf("settle %s: %w", res.row.ID, out.Error)
+	}
+	if out.RowsAffected == 0 {
+		r.metrics.stale.Inc()
+	}
+	return nil
+}
+
+func (r *Reconciler) changes(res result) (set string, args []any) {
+	switch res.verdict {
+	case confirmed:
+		return `confirmed = true, attempts = 0, pushed_generation = GREATEST(pushed_generation, 1),
+			reconcile_after = CASE WHEN deleting_at IS NOT NULL OR generation > GREATEST(pushed_generation, 1) THEN now()
+				ELSE now() + ?::bigint * interval '1 microsecond' END`,
+			[]any{r.cfg.Lease.Microseconds()}
+	case refused:
+		return `error_code = ?, error_message = ?, owl_status = ?, attempts = 0, observed_generation = generation,
+			reconcile_after = CASE WHEN deleting_at IS NOT NULL THEN now() END`,
+			[]any{res.failure.Code, res.failure.Message, api.StatusFailed}
+	case unknown, alarmed:
+	}
+	// Exponential with full jitter, by Postgres' clock and dice.
+	return `reconcile_after = now() + GREATEST(?::bigint, random() * LEAST(?::bigint,
+			?::bigint * power(2, LEAST(attempts, ?) - 1))) * interval '1 microsecond'`,
+		[]any{
+			min(res.after, r.cfg.BackoffMax).Microseconds(), r.cfg.BackoffMax.Microseconds(),
+			backoffBase.Microseconds(), maxDoublings,
+		}
+}
+
+// countAttempt counts the push on the open operations of its CVMs, and shows
+// those as running whose CVM Owl has confirmed.
+func countAttempt(tx *gorm.DB, results []result) error {
+	values, args := make([]string, len(results)), make([]any, 0, 2*len(results))
+	for i, res := range results {
+		values[i] = "(?::uuid, ?::boolean)"
+		args = append(args, res.row.ID, res.verdict == confirmed)
+	}
+	err := tx.Exec(`
+		UPDATE operations o SET attempts = o.attempts + 1, updated_at = clock_timestamp(),
+			status = CASE WHEN p.confirmed THEN 'running' ELSE o.status END
+		FROM (SELECT t.operation_id, bool_or(v.confirmed) AS confirmed
+			FROM (VALUES `+strings.Join(values, ", ")+`) v (id, confirmed)
+			JOIN operation_targets t ON t.cvm_id = v.id AND t.ended_at IS NULL
+			GROUP BY t.operation_id) p
+		WHERE o.id = p.operation_id AND o.status IN ('pending', 'running')`, args...).Error
+	if err != nil {
+		return fmt.Errorf("count attempt: %w", err)
+	}
+	return nil
+}
+
+func ids(results []result, keep func(result) bool) []api.ID {
+	var out []api.ID
+	for _, res := range results {
+		if keep(res) {
+			out = append(out, res.row.ID)
+		}
+	}
+	return out
+}

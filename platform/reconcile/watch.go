@@ -1,0 +1,109 @@
+package reconcile
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"roost/api"
+	"roost/api/owlapi"
+)
+
+const (
+	// watchEvery is how often a CVM that was pushed just now is looked at.
+	watchEvery = 50 * time.Millisecond
+	// watchSlowest is how often one is looked at that takes long.
+	watchSlowest = time.Second
+	// watchShare: a CVM under watch for t is looked at every t/watchShare.
+	watchShare = 10
+	// maxWatched bounds the memory. Who finds no room is looked at when its
+	// reconcile_after passes.
+	maxWatched = 20_000
+)
+
+// watch is the CVMs whose status this node reads. Losing it is harmless.
+type watch struct {
+	mu   sync.Mutex
+	cvms map[api.ID]*watched
+}
+
+type watched struct {
+	since, next time.Time
+	seen        sighting
+}
+
+// sighting is what a row keeps of Owl's record.
+type sighting struct {
+	generation int64 // observed
+	status     api.Status
+	gone       bool              // deleted below us: nothing more will be observed
+	failure    api.ResourceError // zero when there is none
+}
+
+func sightingOf(c owlapi.CVM) sighting {
+	s := sighting{generation: c.ObservedGeneration, status: c.Status}
+	if c.Status == api.StatusDeleting || c.Status == api.StatusDeleted {
+		s.gone, s.status, s.failure = true, api.StatusFailed, deletedBelow()
+	} else if c.Error != nil {
+		s.failure = *c.Error
+	}
+	return s
+}
+
+func newWatch() *watch { return &watch{cvms: map[api.ID]*watched{}} }
+
+func (w *watch) add(id api.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.cvms[id]; ok || len(w.cvms) >= maxWatched {
+		return
+	}
+	now := time.Now()
+	w.cvms[id] = &watched{since: now, next: now}
+}
+
+func (w *watch) drop(ids ...api.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		delete(w.cvms, id)
+	}
+}
+
+// due returns the IDs to look at now and sets when to look again.
+func (w *watch) due(now time.Time) []api.ID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []api.ID
+	for id, c := range w.cvms {
+		if now.Before(c.next) {
+			continue
+		}
+		pause := min(max(now.Sub(c.since)/watchShare, watchEvery), watchSlowest)
+		c.next = now.Add(pause)
+		out = append(out, id)
+	}
+	slices.SortFunc(out, func(a, b api.ID) int { return slices.Compare(a[:], b[:]) })
+	return out
+}
+
+// changed keeps only the records that say something new.
+func (w *watch) changed(records []owlapi.CVM) []owlapi.CVM {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(records, func(c owlapi.CVM) bool {
+		known, ok := w.cvms[c.ID]
+		return ok && known.seen == sightingOf(c)
+	})
+}
+
+// saw remembers what has been written.
+func (w *watch) saw(records []owlapi.CVM) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range records {
+		if known, ok := w.cvms[c.ID]; ok {
+			known.seen = sightingOf(c)
+		}
+	}
+}
