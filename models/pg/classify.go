@@ -100,11 +100,8 @@ func lostConnection(err error) bool {
 }
 
 func serverError(err error) *pgconn.PgError {
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
-		return answer
-	}
-	return nil
+	answer, _ := errors.AsType[*pgconn.PgError](err)
+	return answer
 }
 
 func hasState(err error, state string) bool {

@@ -102,11 +102,13 @@ func searchPath() []string {
 		if err != nil {
 			continue // only for a malformed pattern
 		}
-		slices.SortFunc(matches, func(a, b string) int { return versionIn(b) - versionIn(a) })
+		slices.SortFunc(matches, newestFirst)
 		dirs = append(dirs, matches...)
 	}
 	return dirs
 }
+
+func newestFirst(a, b string) int { return versionIn(b) - versionIn(a) }
 
 // versionIn reads the number in a directory's name: 9 of …/postgresql/9.6/bin.
 func versionIn(dir string) int {

@@ -15,6 +15,9 @@ import (
 	"syscall"
 )
 
+// stagePrefix begins the names of clusters that are being made.
+const stagePrefix = "initdb-"
+
 // directory is DataDir, locked for us, and the account that its cluster
 // belongs to.
 type directory struct {
@@ -83,19 +86,16 @@ func (d *directory) openCluster() error {
 	}
 	cluster := d.path("cluster")
 	err := os.Mkdir(cluster, 0o700)
-	made := err == nil
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if d.account, err = accountFor(cluster); err != nil {
 		return err
 	}
-	if made && d.account != nil {
-		if err := os.Chown(cluster, int(d.account.Uid), int(d.account.Gid)); err != nil {
-			return err
-		}
+	if err := d.giveToAccount(cluster); err != nil {
+		return err
 	}
-	d.cluster, err = os.Open(cluster)
+	d.cluster, err = os.Open(cluster) //nolint:gosec // a name of ours under DataDir
 	return err
 }
 
@@ -112,7 +112,9 @@ func (d *directory) close() error {
 	if d.throwaway {
 		err = os.RemoveAll(d.root)
 	}
-	return errors.Join(err, d.lock.Close())
+	err = errors.Join(err, d.lock.Close())
+	d.lock, d.cluster = nil, nil
+	return err
 }
 
 func (d *directory) path(elem ...string) string {
@@ -157,7 +159,7 @@ func (d *directory) ensureCluster(ctx context.Context, bins Binaries, throwaway 
 		return strings.TrimSpace(string(password)), nil
 	}
 	password := rand.Text()
-	if err := os.WriteFile(d.passwordFile(), []byte(password+"\n"), 0o600); err != nil {
+	if err := writeSynced(d.passwordFile(), password); err != nil {
 		return "", fmt.Errorf("keep the password: %w", err)
 	}
 	if err := d.initdb(ctx, bins, password, throwaway); err != nil {
@@ -166,19 +168,25 @@ func (d *directory) ensureCluster(ctx context.Context, bins Binaries, throwaway 
 	return password, nil
 }
 
-// initdb works beside the final name, so that a kill in the middle leaves
-// nothing that looks like a cluster.
-func (d *directory) initdb(ctx context.Context, bins Binaries, password string, throwaway bool) error {
-	fresh := d.data() + ".new"
-	pwfile := d.path("cluster", "pwfile")
-	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(pwfile)); err != nil {
+// initdb works in a directory of its own, so that a kill in the middle leaves
+// nothing that looks like a cluster, and an initdb that outlived its caller
+// writes to nobody's.
+func (d *directory) initdb(ctx context.Context, bins Binaries, password string, throwaway bool) (err error) {
+	if err := d.removeStages(); err != nil {
 		return err
 	}
-	if err := d.writeForAccount(pwfile, password); err != nil {
+	stage := stagePrefix + rand.Text()
+	if err := os.Mkdir(d.path("cluster", stage), 0o700); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, d.removeStages()) }()
+	pwfile := d.path("cluster", stage, "pwfile")
+	if err := errors.Join(writeSynced(pwfile, password), d.giveToAccount(pwfile), d.giveToAccount(filepath.Dir(pwfile))); err != nil {
+		return err
+	}
+	seen := filepath.Join(d.clusterPath(), stage)
 	args := []string{
-		"-D", d.pgdata() + ".new", "-U", superuser, "--pwfile", filepath.Join(d.clusterPath(), "pwfile"),
+		"-D", filepath.Join(seen, "data"), "-U", superuser, "--pwfile", filepath.Join(seen, "pwfile"),
 		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C",
 	}
 	if throwaway {
@@ -187,20 +195,33 @@ func (d *directory) initdb(ctx context.Context, bins Binaries, password string, 
 	if err := runTool(d.command(ctx, bins.Initdb, args...)); err != nil {
 		return err
 	}
-	if err := os.Remove(pwfile); err != nil {
-		return err
-	}
-	return os.Rename(fresh, d.data())
+	return os.Rename(d.path("cluster", stage, "data"), d.data())
 }
 
-func (d *directory) writeForAccount(name, content string) error {
-	if err := os.WriteFile(name, []byte(content+"\n"), 0o600); err != nil {
-		return err
+func (d *directory) removeStages() error {
+	stages, err := filepath.Glob(d.path("cluster", stagePrefix+"*"))
+	for _, stage := range stages {
+		err = errors.Join(err, os.RemoveAll(stage))
 	}
+	return err
+}
+
+// giveToAccount hands a file to the account that Postgres runs as.
+func (d *directory) giveToAccount(name string) error {
 	if d.account == nil {
 		return nil
 	}
 	return os.Chown(name, int(d.account.Uid), int(d.account.Gid))
+}
+
+// writeSynced writes a line that must survive what the cluster survives.
+func writeSynced(name, line string) error {
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // a name of ours under DataDir
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(line + "\n")
+	return errors.Join(err, file.Sync(), file.Close())
 }
 
 // choosePort prefers the port of last time: clients that were not restarted

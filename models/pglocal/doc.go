@@ -13,7 +13,7 @@
 //	┌──────────────────────┐  postmaster of a killed run still alive: stop it
 //	│ directory is ours    │  half-made cluster: remove it
 //	└──────────┬───────────┘
-//	           │ initdb into data.new, rename to data    (first time only)
+//	           │ initdb aside, rename to data            (first time only)
 //	           ▼
 //	┌──────────────────────┐  port taken, old backends still leaving:
 //	│ postgres launched    │◀─┐ launch again until StartTimeout

@@ -27,11 +27,15 @@ func downloaded(ctx context.Context, wantMajor string) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
+	return downloadedTo(ctx, cache, wantMajor, embeddedpostgres.DefaultConfig())
+}
+
+func downloadedTo(ctx context.Context, cache, wantMajor string, source embeddedpostgres.Config) (Binaries, error) {
 	bin := filepath.Join(cache, string(downloadVersion), "bin")
 	if bins, err := inspect(ctx, bin); err == nil {
 		return bins, bins.suits(wantMajor)
 	}
-	fetchErr := fetch(ctx, cache)
+	fetchErr := fetch(ctx, cache, source)
 	bins, err := inspect(ctx, bin)
 	if err != nil {
 		return Binaries{}, fmt.Errorf("download PostgreSQL %s: %w", downloadVersion, errors.Join(fetchErr, err))
@@ -55,7 +59,7 @@ func downloadDir() (string, error) {
 // fetch lets embedded-postgres fetch and unpack. It offers that only as part of
 // a Start, so its server is started on scratch data and stopped again; as root
 // its initdb refuses, which is fine, for by then the binaries lie there.
-func fetch(ctx context.Context, cache string) error {
+func fetch(ctx context.Context, cache string, source embeddedpostgres.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 	defer cancel()
 	scratch, err := os.MkdirTemp("", "roost-pg-fetch-")
@@ -66,7 +70,7 @@ func fetch(ctx context.Context, cache string) error {
 	if err != nil {
 		return err
 	}
-	server := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
+	server := embeddedpostgres.NewDatabase(source.
 		Version(downloadVersion).
 		Port(uint32(port)). //nolint:gosec // a port fits
 		CachePath(filepath.Join(cache, "archive")).

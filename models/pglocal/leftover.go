@@ -2,7 +2,10 @@ package pglocal
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -60,13 +63,30 @@ func (d *directory) disownPID(pid int) error {
 	if syscall.Kill(pid, 0) != nil {
 		return nil
 	}
-	content, err := os.ReadFile(d.pidFile())
-	if err != nil {
-		return nil //nolint:nilerr // the leftover has removed it
+	// Opened in place, so that the file keeps its owner, and through no link:
+	// we may be root, and the directory is another account's.
+	file, err := os.OpenFile(d.pidFile(), os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil //nolint:nilerr // the leftover has removed it on its way out
 	}
-	_, rest, _ := strings.Cut(string(content), "\n")
-	if err := d.writeForAccount(d.pidFile(), strconv.Itoa(os.Getpid())+"\n"+strings.TrimSuffix(rest, "\n")); err != nil {
+	if err == nil {
+		err = errors.Join(replaceFirstLine(file, strconv.Itoa(os.Getpid())), file.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("disown pid file: %w", err)
 	}
 	return nil
+}
+
+func replaceFirstLine(file *os.File, line string) error {
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(content), "\n")
+	if err := file.Truncate(0); err != nil {
+		return err
+	}
+	_, err = file.WriteAt([]byte(line+"\n"+rest), 0)
+	return err
 }

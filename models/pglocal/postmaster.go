@@ -48,7 +48,7 @@ func startPostmaster(ctx context.Context, dir *directory, bins Binaries, args []
 // serverArgs are given on the command line, so that nothing has to be edited
 // in a file inside the cluster.
 func serverArgs(cfg Config, port int) []string {
-	settings := map[string]string{
+	settings := map[string]string{ //nolint:gosec // the name of a method, not a password
 		"listen_addresses":        loopback,
 		"port":                    strconv.Itoa(port),
 		"unix_socket_directories": "",
@@ -144,7 +144,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	t.kept = append(t.kept, b...)
 	t.kept = t.kept[max(0, len(t.kept)-tailBytes):]
 	if t.next != nil {
-		// A log that cannot be written must not block Postgres.
+		// Postgres goes on without its log.
 		_, _ = t.next.Write(b)
 	}
 	return len(b), nil

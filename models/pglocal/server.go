@@ -79,10 +79,10 @@ func (s *Server) start(ctx context.Context, cfg Config) error {
 	if err := s.dir.stopLeftover(ctx); err != nil {
 		return err
 	}
-	if s.password, err = s.dir.ensureCluster(ctx, s.bins, cfg.Throwaway); err != nil {
+	if s.watchdog, err = startWatchdog(ctx, s.dir, cfg.Throwaway); err != nil {
 		return err
 	}
-	if s.watchdog, err = startWatchdog(ctx, s.dir, cfg.Throwaway); err != nil {
+	if s.password, err = s.dir.ensureCluster(ctx, s.bins, cfg.Throwaway); err != nil {
 		return err
 	}
 	return s.launch(ctx, cfg)
@@ -190,7 +190,8 @@ func (s *Server) Version() string { return s.bins.Version }
 func (s *Server) Done() <-chan struct{} { return s.postmaster.done }
 
 // Stop ends Postgres, sessions included, and gives the directory back. It takes
-// at most a few StopTimeouts; an end of ctx makes it harder, not incomplete.
+// at most a few StopTimeouts; an end of ctx makes it harder, not incomplete. It
+// may be called again, but not by two at once.
 func (s *Server) Stop(ctx context.Context) error {
 	if err := errors.Join(s.postmaster.stop(ctx), s.release()); err != nil {
 		return fmt.Errorf("stop postgres: %w", err)
@@ -198,9 +199,11 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
+// release may be called again.
 func (s *Server) release() error {
 	if s.watchdog != nil {
 		s.watchdog.dismiss()
+		s.watchdog = nil
 	}
 	return s.dir.close()
 }
