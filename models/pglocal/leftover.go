@@ -60,14 +60,14 @@ func (d *directory) recordedPID() (int, bool) {
 // predecessor. Our own number, the parent's, it ignores. The rest of the file
 // stays, for it leads Postgres to shared memory still held by old backends.
 func (d *directory) disownPID(pid int) error {
-	if syscall.Kill(pid, 0) != nil {
+	if !exists(pid) {
 		return nil
 	}
 	// Opened in place, so that the file keeps its owner, and through no link:
 	// we may be root, and the directory is another account's.
 	file, err := os.OpenFile(d.pidFile(), os.O_RDWR|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil //nolint:nilerr // the leftover has removed it on its way out
+		return nil // the leftover has removed it on its way out
 	}
 	if err == nil {
 		err = errors.Join(replaceFirstLine(file, strconv.Itoa(os.Getpid())), file.Close())
@@ -77,6 +77,8 @@ func (d *directory) disownPID(pid int) error {
 	}
 	return nil
 }
+
+func exists(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
 func replaceFirstLine(file *os.File, line string) error {
 	content, err := io.ReadAll(file)
