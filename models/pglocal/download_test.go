@@ -19,7 +19,7 @@ import (
 // TestDownloadOnce serves an archive in the layout of the real ones, with
 // scripts for programs.
 func TestDownloadOnce(t *testing.T) {
-	keepScratch(t)
+	t.Setenv("TMPDIR", t.TempDir()) // embedded-postgres leaves its log there
 	jar := fakeJar(t)
 	var fetched atomic.Int32
 	repository := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,7 @@ func TestDownloadOnce(t *testing.T) {
 }
 
 func TestDownloadThatFailsSaysWhatToInstall(t *testing.T) {
-	keepScratch(t)
+	t.Setenv("TMPDIR", t.TempDir()) // embedded-postgres leaves its log there
 	repository := httptest.NewServer(http.NotFoundHandler())
 	defer repository.Close()
 	source := embeddedpostgres.DefaultConfig().BinaryRepositoryURL(repository.URL)
@@ -52,7 +52,7 @@ func TestDownloadThatFailsSaysWhatToInstall(t *testing.T) {
 }
 
 func TestDownloadThatHangsIsGivenUp(t *testing.T) {
-	keepScratch(t)
+	t.Setenv("TMPDIR", t.TempDir()) // embedded-postgres leaves its log there
 	let := make(chan struct{})
 	repository := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-let }))
 	defer repository.Close()
@@ -61,12 +61,6 @@ func TestDownloadThatHangsIsGivenUp(t *testing.T) {
 	defer cancel()
 	_, err := downloadedTo(ctx, t.TempDir(), "", embeddedpostgres.DefaultConfig().BinaryRepositoryURL(repository.URL))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-}
-
-// keepScratch takes in the log files that embedded-postgres never removes.
-func keepScratch(t *testing.T) {
-	t.Helper()
-	t.Setenv("TMPDIR", t.TempDir())
 }
 
 func fakeJar(t *testing.T) []byte {
