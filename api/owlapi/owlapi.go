@@ -9,7 +9,6 @@ package owlapi
 
 import (
 	"encoding/json"
-	"slices"
 
 	"roost/api"
 )
@@ -91,8 +90,16 @@ type CreateFirewallRule struct {
 	ID       api.ID `json:"id"`
 	CVMID    api.ID `json:"cvm_id"`
 	CIDR     string `json:"cidr"`
-	Protocol string `json:"protocol"`       // tcp, udp or any
+	Protocol string `json:"protocol"`       // tcp (default), udp or any
 	Port     *int64 `json:"port,omitempty"` // null is all
+}
+
+// WithDefaults fills in what may be absent.
+func (r CreateFirewallRule) WithDefaults() CreateFirewallRule {
+	if r.Protocol == "" {
+		r.Protocol = ProtocolTCP
+	}
+	return r
 }
 
 // FirewallRule is Owl's record of a firewall rule.
@@ -102,12 +109,26 @@ type FirewallRule struct {
 	CIDR      string             `json:"cidr"`
 	Protocol  string             `json:"protocol"`
 	Port      *int64             `json:"port"`
-	Status    string             `json:"status"` // pending, active or failed
+	Status    string             `json:"status"` // RulePending, RuleActive or RuleFailed
 	Error     *api.ResourceError `json:"error"`
 	CreatedAt api.Time           `json:"created_at"`
 	UpdatedAt api.Time           `json:"updated_at"`
 	DeletedAt *api.Time          `json:"deleted_at"`
 }
+
+// The statuses of a firewall rule.
+const (
+	RulePending = "pending"
+	RuleActive  = "active"
+	RuleFailed  = "failed"
+)
+
+// The protocols that a firewall rule can name.
+const (
+	ProtocolTCP = "tcp"
+	ProtocolUDP = "udp"
+	ProtocolAny = "any"
+)
 
 // Batch is the body of POST /v1/cvms/batch. Each item stands on its own: one
 // that is refused, even as malformed, does not stop the others.
@@ -126,14 +147,10 @@ type BatchItem struct {
 	Body   json.RawMessage `json:"body"`
 }
 
-// Items is a list without pages, or one whose next page starts after its
-// last ID.
+// Items is a list by ascending ID, tombstones included. Where it is a page
+// (?after=&limit=), the next one starts after its last ID, and an empty page is
+// the end. With ?spec=false, which is for those who only want to know how far
+// things are, every record's spec is null.
 type Items[T any] struct {
 	Items []T `json:"items"`
 }
-
-// Protocols that a firewall rule can name.
-func Protocols() []string { return []string{"tcp", "udp", "any"} }
-
-// ValidProtocol reports whether p is one of Protocols.
-func ValidProtocol(p string) bool { return slices.Contains(Protocols(), p) }
