@@ -130,13 +130,15 @@ func (c *call) send() *reply {
 }
 
 // try is send for goroutines, which must not end the test.
-func (c *call) try() (*reply, error) {
+func (c *call) try() (*reply, error) { return c.through(http.DefaultClient) }
+
+func (c *call) through(client *http.Client) (*reply, error) {
 	req, err := http.NewRequestWithContext(c.b.t.Context(), c.method, c.url+"/api/v1"+c.path, bytes.NewReader([]byte(c.body)))
 	if err != nil {
 		return nil, err
 	}
 	req.Header = c.header.Clone()
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

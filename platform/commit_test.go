@@ -1,0 +1,134 @@
+package platform_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"roost/api"
+	"roost/models/migrations"
+	"roost/models/pg"
+	"roost/models/pgtest"
+	"roost/models/pgtest/pgproxy"
+	"roost/platform"
+)
+
+// setupBehindProxy is setup with a node that reaches Postgres through a proxy.
+func setupBehindProxy(t *testing.T) (*testBundle, *pgproxy.Proxy) {
+	t.Helper()
+	direct := pgtest.URL(t, migrations.Platform())
+	proxy := pgproxy.Start(t, direct)
+	b := setup(t, func(c *platform.Config) {
+		db, err := pg.Open(t.Context(), pg.Config{URL: proxy.URL}, c.Logger)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, pg.Close(db)) })
+		c.DB = db
+	})
+	b.db = b.cfg.DB
+	b.token = b.newToken("acme", "write")
+	return b, proxy
+}
+
+// TestACommitWhoseReplyIsLostIsDoneOnce: the same transaction runs again with
+// the same IDs and finds its own work, with a key and without one.
+func TestACommitWhoseReplyIsLostIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	for name, fates := range map[string][]pgproxy.Fate{
+		"reply lost":         {pgproxy.LoseReply},
+		"reply lost twice":   {pgproxy.LoseReply, pgproxy.LoseReply},
+		"request lost":       {pgproxy.LoseRequest},
+		"request then reply": {pgproxy.LoseRequest, pgproxy.LoseReply},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, proxy := setupBehindProxy(t)
+			made := 0
+			for _, key := range []string{"k1", ""} {
+				app := "web" + key
+				calls := []*call{
+					b.post("/apps", `{"name":"`+app+`"}`),
+					b.post("/cvms/provision", b.spec(app)),
+					b.post("/cvms", b.spec(app)),
+				}
+				statuses := []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
+				for i, c := range calls {
+					if key != "" {
+						c.key(fmt.Sprint(key, i))
+					}
+					proxy.Next(fates...)
+					r := c.expect(statuses[i])
+					require.False(t, r.replayed(), "a first answer is no replay, however often the commit was tried")
+				}
+				made++
+				cvm := decode[[]api.CVM](b.get("/apps/" + b.appID(app) + "/cvms").expect(http.StatusOK))[0]
+				replicas := b.post("/apps/"+b.appID(app)+"/cvms/"+cvm.VMUUID.String()+"/replicas", `{"count":2}`)
+				if key != "" {
+					replicas.key(key + "r")
+				}
+				proxy.Next(fates...)
+				require.Len(t, decode[api.CVMs](replicas.expect(http.StatusAccepted)).Items, 2)
+				made += 2
+				require.Equal(t, made, b.count("cvms"))
+				require.Equal(t, made, b.rows()["quota"])
+			}
+		})
+	}
+}
+
+func (b *testBundle) appID(name string) string {
+	b.t.Helper()
+	var app struct{ ID api.ID }
+	require.NoError(b.t, b.db.Raw("SELECT id FROM apps WHERE name = ?", name).Scan(&app).Error)
+	return app.ID.String()
+}
+
+// TestAnUnclearCommitIsOnlyRetryableWhereRepeatingIsSafe: Postgres never says.
+func TestAnUnclearCommitIsOnlyRetryableWhereRepeatingIsSafe(t *testing.T) {
+	t.Parallel()
+	b, proxy := setupBehindProxy(t)
+	source := b.post("/cvms", b.spec("web")).expect(http.StatusAccepted).cvm()
+	path := "/apps/" + source.AppID.String() + "/cvms/" + source.VMUUID.String() + "/replicas"
+	never := make([]pgproxy.Fate, 20)
+	for i := range never {
+		never[i] = pgproxy.LoseRequest
+	}
+	for name, tc := range map[string]struct {
+		call      *call
+		retryable bool
+	}{
+		"replica with a key":    {b.post(path, ``).key("k"), true},
+		"replica without one":   {b.post(path, ``), false},
+		"provision without one": {b.post("/cvms/provision", b.spec("other")), true},
+	} {
+		proxy.Next(never...)
+		r := tc.call.send()
+		p := r.refuse(api.CodeUnavailable)
+		require.Equal(t, tc.retryable, p.Retryable, name)
+		require.NotEmpty(t, r.Header.Get("Retry-After"))
+		if !tc.retryable {
+			require.Contains(t, p.Detail, "list")
+		}
+	}
+	proxy.Next()
+	require.False(t, b.post(path, ``).key("k").expect(http.StatusAccepted).replayed())
+}
+
+// TestAClientThatLeavesCancelsNothing: once it has begun, the work has its
+// own context.
+func TestAClientThatLeavesCancelsNothing(t *testing.T) {
+	t.Parallel()
+	b, proxy := setupBehindProxy(t)
+	left := make(chan struct{})
+	proxy.Next(func() (deliver, reply bool) { <-left; return true, true })
+	// The reply cannot come before the client has left, so it has to leave.
+	client := http.Client{Timeout: 100 * time.Millisecond}
+	_, err := b.post("/cvms", b.spec("web")).key("k").through(&client)
+	require.Error(t, err)
+	require.Zero(t, b.count("cvms"))
+	close(left)
+	eventually(t, "the create is accepted", func() bool { return b.count("cvms") == 1 })
+	require.True(t, b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted).replayed())
+}
