@@ -29,7 +29,7 @@ func startContainer(ctx context.Context) (*Server, error) {
 	)
 	stop := func(ctx context.Context) error { return testcontainers.TerminateContainer(container) }
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s=%s needs Docker and the image %s: %w", BackendEnv, backendContainers, image, err), stop(ctx))
+		return nil, errors.Join(fmt.Errorf("%s=%s needs Docker and the image %s (.ci/docker-postgres brings both): %w", BackendEnv, backendContainers, image, err), stop(ctx))
 	}
 	address, err := container.ConnectionString(ctx, "sslmode=disable")
 	if err != nil {
