@@ -107,7 +107,7 @@ func (b *testBundle) request(method, path, body string) *call {
 	if body != "" {
 		header.Set("Content-Type", "application/json")
 	}
-	return &call{b: b, method: method, path: path, body: body, header: header, url: b.url}
+	return &call{b: b, method: method, path: "/api/v1" + path, body: body, header: header, url: b.url}
 }
 
 func (c *call) key(key string) *call       { return c.with(api.HeaderIdempotencyKey, key) }
@@ -133,7 +133,7 @@ func (c *call) send() *reply {
 func (c *call) try() (*reply, error) { return c.through(http.DefaultClient) }
 
 func (c *call) through(client *http.Client) (*reply, error) {
-	req, err := http.NewRequestWithContext(c.b.t.Context(), c.method, c.url+"/api/v1"+c.path, bytes.NewReader([]byte(c.body)))
+	req, err := http.NewRequestWithContext(c.b.t.Context(), c.method, c.url+c.path, bytes.NewReader([]byte(c.body)))
 	if err != nil {
 		return nil, err
 	}

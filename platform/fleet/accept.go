@@ -21,8 +21,8 @@ const (
 	// maxCommits bounds how often a transaction whose COMMIT was not answered
 	// is run again.
 	maxCommits = 4
-	// commitPause is between two of them: a server that restarts is not back
-	// at once.
+	// commitPause is the step between two of them: the first repeat is
+	// immediate, but a server that restarts is not back at once.
 	commitPause = 250 * time.Millisecond
 	// retryAfter is what a 503 asks for.
 	retryAfter = time.Second
@@ -68,7 +68,7 @@ func (f *Fleet) accept(ctx context.Context, call Call, p plan) (Answer, error) {
 			answer, err = f.attempt(tx, call, p, attempt{again: n > 0, wait: wait})
 			return err
 		})
-		if !errors.Is(err, pg.ErrCommitUnknown) || !pause(ctx, commitPause) {
+		if !errors.Is(err, pg.ErrCommitUnknown) || n == maxCommits-1 || !pause(ctx, time.Duration(n)*commitPause) {
 			break
 		}
 		f.cfg.Logger.WarnContext(ctx, "commit unknown: running the same transaction again",

@@ -1,0 +1,237 @@
+package platform_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"roost/api"
+	"roost/platform"
+	"roost/platform/token"
+)
+
+func TestTokensOpenTheirOwnWorkspaceAndNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cvm := b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted).cvm()
+	b.post("/apps", `{"name":"shop"}`).key("e").expect(http.StatusCreated)
+	foreign := b.newToken("other", token.ScopeWrite)
+	for _, path := range []string{
+		"/apps/" + cvm.AppID.String(), "/apps/" + cvm.AppID.String() + "/cvms", "/cvms/" + cvm.VMUUID.String(),
+		"/cvms/" + cvm.VMUUID.String() + "/docker-compose.yml", "/operations/" + cvm.Operation.ID, "/idempotency-keys/k",
+	} {
+		b.request(http.MethodGet, path, "").as(foreign).send().refuse(api.CodeNotFound)
+		b.get(path).expect(http.StatusOK)
+	}
+	for _, path := range []string{"/apps", "/cvms", "/operations"} {
+		list := decode[api.Page[map[string]any]](b.request(http.MethodGet, path, "").as(foreign).expect(http.StatusOK))
+		require.Empty(t, list.Items)
+	}
+}
+
+func TestTheTokenIsCheckedBeforeAnythingElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted)
+	b.post("/cvms", `not JSON`).as("").key("a b").send().refuse(api.CodeUnauthenticated)
+	b.post("/cvms", b.spec("web")).as("wrong").key("k").send().refuse(api.CodeUnauthenticated)
+
+	bearer := b.post("/cvms", b.spec("web")).key("k").with("Authorization", "bearer "+b.token)
+	bearer.header.Del(api.HeaderAPIKey)
+	require.True(t, bearer.expect(http.StatusAccepted).replayed())
+
+	// A stored result is no way around a permission that is gone.
+	reader := b.newToken("acme", token.ScopeRead)
+	b.post("/cvms", b.spec("web")).as(reader).key("k").send().refuse(api.CodeForbidden)
+	b.request(http.MethodGet, "/cvms", "").as(reader).expect(http.StatusOK)
+	require.NoError(t, b.db.Exec("UPDATE tokens SET revoked_at = now() WHERE scope = 'write'").Error)
+	b.post("/cvms", b.spec("web")).key("k").send().refuse(api.CodeUnauthenticated)
+	require.NoError(t, b.db.Exec("UPDATE tokens SET revoked_at = NULL, expires_at = now()").Error)
+	b.post("/cvms", b.spec("web")).key("k").send().refuse(api.CodeUnauthenticated)
+}
+
+func TestBadInputIsNamedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted)
+	before := b.rows()
+	whole := `"instance_type":"tdx.small","compose_file":{"docker_compose_file":"services: {}"}`
+	for name, tc := range map[string]struct{ path, body, field string }{
+		"no body":                {"/cvms", ``, "/name"},
+		"an id":                  {"/cvms", `{"id":"0198c0de-0000-7000-8000-000000000000"}`, "/id"},
+		"unknown member":         {"/cvms", `{"name":"a",` + whole + `,"colour":"red"}`, "/colour"},
+		"duplicate member":       {"/cvms", `{"name":"a","name":"b"}`, "/name"},
+		"name with a space":      {"/cvms", `{"name":"a b",` + whole + `}`, "/name"},
+		"name of 64":             {"/cvms", `{"name":"` + strings.Repeat("a", 64) + `",` + whole + `}`, "/name"},
+		"no such instance type":  {"/cvms", `{"name":"a","instance_type":"m5","compose_file":{"docker_compose_file":"x"}}`, "/instance_type"},
+		"no compose file":        {"/cvms", `{"name":"a","instance_type":"tdx.small"}`, "/compose_file/docker_compose_file"},
+		"app_id in a spec":       {"/cvms", `{"name":"a",` + whole + `,"app_id":"x"}`, "/app_id"},
+		"nonce in a spec":        {"/cvms", `{"name":"a",` + whole + `,"nonce":1}`, "/nonce"},
+		"vcpu 0":                 {"/cvms", `{"name":"a",` + whole + `,"vcpu":0}`, "/vcpu"},
+		"commit with a name":     {"/cvms", `{"app_id":"0198c0de-0000-7000-8000-000000000000","compose_hash":"x","name":"a"}`, "/name"},
+		"commit without app":     {"/cvms", `{"compose_hash":"x"}`, "/app_id"},
+		"commit with bad app":    {"/cvms", `{"app_id":"x","compose_hash":"x"}`, "/app_id"},
+		"provision with app_id":  {"/cvms/provision", `{"name":"a",` + whole + `,"app_id":"x"}`, "/app_id"},
+		"provision with a hash":  {"/cvms/provision", `{"name":"a",` + whole + `,"compose_hash":"x"}`, "/compose_hash"},
+		"app without a name":     {"/apps", `{}`, "/name"},
+		"app with unknown":       {"/apps", `{"name":"a","x":1}`, "/x"},
+		"NUL in a name":          {"/apps", `{"name":"a\u0000"}`, "/name"},
+		"trailing data":          {"/apps", `{"name":"a"} x`, "body"},
+		"depth":                  {"/cvms", `{"ports":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, "/ports"},
+		"half a surrogate pair":  {"/apps", `{"name":"\ud800"}`, "/name"},
+		"wrong type, nested":     {"/cvms", `{"compose_file":{"docker_compose_file":7}}`, "/compose_file/docker_compose_file"},
+		"string where an object": {"/cvms", `{"compose_file":"x"}`, "/compose_file"},
+	} {
+		for _, key := range []string{"new-" + strings.ReplaceAll(name, " ", "-"), "k"} {
+			p := b.post(tc.path, tc.body).key(key).send().refuse(api.CodeInvalidRequest)
+			require.NotEmpty(t, p.Errors, name)
+			require.True(t, strings.HasPrefix(p.Errors[0].Field, tc.field), "%s: %v", name, p.Errors)
+			require.False(t, p.Retryable)
+		}
+	}
+	b.post("/apps", `{"name":"`+strings.Repeat("a", 1<<20)+`"}`).send().refuse(api.CodeBodyTooLarge)
+	b.post("/apps", `{"name":"a"}`).with("Content-Type", "text/yaml").send().refuse(api.CodeUnsupportedMediaType)
+	require.Equal(t, before, b.rows())
+}
+
+func TestQueryParametersAreChecked(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for path, field := range map[string]string{
+		"/cvms?limit=0": "limit", "/cvms?limit=201": "limit", "/apps?limit=x": "limit",
+		"/operations?cursor=%21": "cursor", "/cvms?cursor=bm9uZQ": "cursor",
+		"/operations/op_x?wait=61s": "wait", "/operations/op_x?wait=soon": "wait", "/operations/op_x?wait=-1s": "wait",
+	} {
+		require.Equal(t, []string{field}, fields(b.get(path).refuse(api.CodeInvalidRequest)), path)
+	}
+}
+
+func TestListsPageThroughEverythingOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const n = 7
+	for i := range n {
+		b.post("/cvms", b.spec(fmt.Sprint("app-", i))).expect(http.StatusAccepted)
+	}
+	for _, path := range []string{"/cvms", "/apps", "/operations"} {
+		seen, pages, cursor := map[any]bool{}, 0, ""
+		for {
+			page := decode[api.Page[map[string]any]](b.get(path + "?limit=3" + cursor).expect(http.StatusOK))
+			for _, item := range page.Items {
+				seen[item["id"]] = true
+			}
+			pages++
+			if page.NextCursor == nil {
+				break
+			}
+			cursor = "&cursor=" + *page.NextCursor
+		}
+		require.Len(t, seen, n, path)
+		require.Equal(t, 3, pages)
+	}
+	require.JSONEq(t, `{"items":[],"next_cursor":null}`,
+		string(b.request(http.MethodGet, "/cvms", "").as(b.newToken("empty", token.ScopeRead)).expect(http.StatusOK).Body))
+}
+
+func TestTheRateIsLimitedPerToken(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *platform.Config) { c.RateLimit = 1 })
+	second := b.newToken("acme", token.ScopeWrite)
+	b.get("/cvms").expect(http.StatusOK)
+	var limited *reply
+	eventually(t, "the bucket is empty", func() bool {
+		limited = b.get("/cvms")
+		return limited.Status != http.StatusOK
+	})
+	require.True(t, limited.refuse(api.CodeRateLimited).Retryable)
+	require.NotEmpty(t, limited.Header.Get("Retry-After"))
+	b.request(http.MethodGet, "/cvms", "").as(second).expect(http.StatusOK)
+}
+
+func TestWaitingForAnOperationHoldsUntilItEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	op := b.post("/cvms", b.spec("web")).expect(http.StatusAccepted).cvm().Operation
+	start := time.Now()
+	require.Equal(t, api.OperationPending, b.get("/operations/"+op.ID+"?wait=300ms").expect(http.StatusOK).operation().Status)
+	require.GreaterOrEqual(t, time.Since(start), 300*time.Millisecond)
+
+	ended := make(chan api.Operation, 1)
+	go func() {
+		if r, err := b.request(http.MethodGet, "/operations/"+op.ID+"?wait=30s", "").try(); err == nil {
+			ended <- decode[api.Operation](r)
+		}
+	}()
+	require.NoError(t, b.db.Exec("UPDATE operations SET status = 'failed', error_code = 'X'").Error)
+	require.Equal(t, "X", (<-ended).Error.Code)
+}
+
+func TestTheOperatorSeesEveryRequest(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	secret := `"encrypted_env":"cafebabe00canary"`
+	body := strings.Replace(b.spec("web"), `{`, `{`+secret+`,`, 1)
+	first := b.post("/cvms", body).key("k").expect(http.StatusAccepted)
+	b.post("/cvms", body).key("k").expect(http.StatusAccepted)
+	b.post("/cvms", b.spec("other")).key("k").send().refuse(api.CodeIdempotencyKeyReused)
+	b.post("/cvms", `{}`).send().refuse(api.CodeInvalidRequest)
+
+	metrics := b.raw("/metrics").expect(http.StatusOK)
+	for _, outcome := range []string{
+		`outcome="executed",route="/api/v1/cvms",status="202"} 1`, `outcome="replayed",route="/api/v1/cvms",status="202"} 1`,
+		`outcome="mismatch",route="/api/v1/cvms",status="409"} 1`, `roost_reconcile_backlog 1`, `roost_reconcile_oldest_seconds`,
+	} {
+		require.Contains(t, string(metrics.Body), outcome)
+	}
+	lines := strings.Count(b.log.String(), first.Header.Get(api.HeaderRequestID))
+	require.GreaterOrEqual(t, lines, 2, "its own line, and the replay's names it")
+	require.Contains(t, b.log.String(), `route=/api/v1/cvms status=202`)
+
+	// The ciphertext is in the spec column and nowhere else; tokens nowhere.
+	for _, where := range []string{b.log.String(), string(metrics.Body), string(first.Body), b.dump("cvms", "operations", "idempotency_keys", "apps")} {
+		require.NotContains(t, where, "canary")
+		require.NotContains(t, where, b.token)
+	}
+	require.Equal(t, 1, b.count("specs", "body::text LIKE '%canary%'"))
+	require.Zero(t, b.count("specs", "summary::text LIKE '%canary%'"))
+	require.NotContains(t, b.dump("tokens"), b.token)
+
+	require.Equal(t, "ok\n", string(b.raw("/healthz").expect(http.StatusOK).Body))
+	require.Equal(t, "ready\n", string(b.raw("/readyz").expect(http.StatusOK).Body), "ready while Owl is down")
+}
+
+func TestEveryProblemTypeHasItsPage(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.post("/cvms", `{}`).send().refuse(api.CodeInvalidRequest)
+	require.Contains(t, string(b.raw(p.Type).expect(http.StatusOK).Body), p.Title)
+	for _, code := range api.Codes() {
+		page := string(b.raw("/problems/" + code.Slug()).expect(http.StatusOK).Body)
+		require.Contains(t, page, fmt.Sprint(code.Status()), code)
+	}
+	b.raw("/problems/nothing").expect(http.StatusNotFound)
+}
+
+// raw gets a path outside /api/v1.
+func (b *testBundle) raw(path string) *reply {
+	b.t.Helper()
+	c := b.request(http.MethodGet, "", "")
+	c.path = path
+	return c.send()
+}
+
+// dump is every row of the tables as text.
+func (b *testBundle) dump(tables ...string) string {
+	b.t.Helper()
+	var all strings.Builder
+	for _, table := range tables {
+		var rows []string
+		require.NoError(b.t, b.db.Raw("SELECT t::text FROM "+table+" t").Scan(&rows).Error)
+		all.WriteString(strings.Join(rows, "\n"))
+	}
+	return all.String()
+}
