@@ -107,11 +107,15 @@ func NewMinter() *Minter {
 }
 
 // ID mints a version 7 UUID from a ULID's time (48 bits of milliseconds) and
-// entropy, with the version and variant bits of RFC 9562 set over it.
+// the low 74 of its 80 bits of entropy, around the version and the variant of
+// RFC 9562. Setting those over the entropy instead would lose the carry out of
+// the 62 bits below the variant, and with it the order.
 func (m *Minter) ID() ID {
-	id := ID(m.ulid())
-	id[6] = id[6]&0x0f | 0x70
-	id[8] = id[8]&0x3f | 0x80
+	u := m.ulid()
+	id := ID(u)
+	id[6] = 0x70 | u[6]&0x03<<2 | u[7]>>6
+	id[7] = u[7]<<2 | u[8]>>6
+	id[8] = 0x80 | u[8]&0x3f
 	return id
 }
 
