@@ -129,8 +129,12 @@ func (k Keys) Lookup(db *gorm.DB, workspace api.ID, key string) (Bound, error) {
 	if err != nil {
 		return Bound{}, err
 	}
-	if alive, err := k.alive(db, row); err != nil || !alive {
-		return Bound{}, errors.Join(err, notBound)
+	alive, err := k.alive(db, row)
+	if err != nil {
+		return Bound{}, err
+	}
+	if !alive {
+		return Bound{}, notBound
 	}
 	return row.bound(), nil
 }
