@@ -1,0 +1,52 @@
+// Package provision brings machines in line with the registry, through a
+// driver.
+//
+// It promises that whatever the registry asks for is done, or fails for good
+// and says so, however often processes die on the way; and that a process which
+// slept through its turn changes nothing. It decides nothing: it takes no
+// input but rows and writes nothing but how far they are. It keeps no queue
+// either: a row that is not what it should be is due, by a CHECK constraint.
+//
+// # One row
+//
+//	           POST, PUT, DELETE              claim: fence + 1,
+//	at rest ────────────────────▶ due ─────────────────────────────▶ claimed
+//	due_at null                   due_at <= now()                    due_at = now() + lease
+//	   ▲                           ▲  ▲                                │  │  │
+//	   │                           │  ╰── lease ran out; POST-PUT-race ╯  │  │
+//	   │                           ╰───── error: backoff ─────────────────╯  │
+//	   ╰────── result, WHERE fence = mine and nothing newer was asked for ───╯
+//
+// A claim is one UPDATE over rows FOR UPDATE SKIP LOCKED; any number of Owls
+// take turns. What a claim found is handed to the driver under its generation:
+//
+//	deletion was requested → Remove  → deleted_at is set, for the CVM's rules too
+//	else                   → Ensure  → observed_generation, running or stopped
+//	                                   a *driver.Failure: failed, at that generation
+//
+// The result is computed from the row as it is then, not as it was claimed: if
+// a newer generation or a deletion came meanwhile, the row stays due. A PUT or
+// DELETE makes a claimed row due at once; the claim that follows calls off the
+// older work if it runs in this process, and overtakes it if it does not.
+//
+// Firewall rules go the same way through a queue of their own. They become due
+// with the first observation of their machine.
+//
+// # Failure
+//
+// Killed while claimed: the lease runs out and somebody claims again. The
+// driver's calls may be repeated, so no effect happens twice.
+//
+// Frozen after its claim and thawed much later: the driver refuses its older
+// generation, or its Ensure after Remove, and the result meets another fence.
+// The lease therefore only saves work; nothing is unsafe when it runs out, and
+// while work goes on it is prolonged so that long boots are not begun twice.
+//
+// The result cannot be written: as if killed.
+//
+// Work that is lost in spite of all this, by a driver's host or by a restored
+// database, is found by comparing the driver's List with the registry once a
+// minute: machines of deleted CVMs are removed, those that differ or are
+// missing become due, and machines nobody ever asked for are counted and left
+// alone.
+package provision

@@ -1,0 +1,110 @@
+package provision
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"gorm.io/gorm"
+
+	"roost/models"
+	"roost/owl/driver"
+)
+
+// Defaults and limits.
+const (
+	DefaultLease   = 10 * time.Second
+	DefaultPoll    = 500 * time.Millisecond
+	DefaultCompare = time.Minute
+	// DefaultSlots is how many driver calls run at once, of each queue. Nearly
+	// all of their time is waiting.
+	DefaultSlots = 256
+
+	backoffFirst  = 200 * time.Millisecond
+	backoffMax    = 15 * time.Second
+	resultTimeout = 5 * time.Second // for what is written after the work
+	claimRows     = 64              // in one statement
+	sampleEvery   = 5 * time.Second // of the backlog
+)
+
+// Config names what a Provisioner works with. Zero durations and counts mean
+// the defaults.
+type Config struct {
+	DB       *gorm.DB
+	Driver   driver.Driver
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+
+	Lease   time.Duration // how long a claim keeps others away
+	Poll    time.Duration // how soon work is seen that nobody announced
+	Compare time.Duration // between two comparisons with the driver's List
+	Slots   int           // driver calls at once, of each queue
+}
+
+func (c Config) withDefaults() Config {
+	c.Lease = orDefault(c.Lease, DefaultLease)
+	c.Poll = orDefault(c.Poll, DefaultPoll)
+	c.Compare = orDefault(c.Compare, DefaultCompare)
+	c.Slots = orDefault(c.Slots, DefaultSlots)
+	return c
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// Provisioner is one Owl's share of the work.
+type Provisioner struct {
+	cfg      Config
+	metrics  *metrics
+	machines *queue[models.OwlCVM]
+	rules    *queue[models.OwlFirewallRule]
+}
+
+// New makes a Provisioner. It does nothing before Run.
+func New(cfg Config) *Provisioner {
+	cfg = cfg.withDefaults()
+	p := &Provisioner{cfg: cfg, metrics: newMetrics(cfg.Registry)}
+	p.machines = newQueue(cfg, "cvms", machineColumns, p.machine,
+		func(row models.OwlCVM) claim { return claim{id: row.ID, fence: row.Fence} })
+	p.rules = newQueue(cfg, "firewall_rules", ruleColumns, p.rule,
+		func(row models.OwlFirewallRule) claim { return claim{id: row.ID, fence: row.Fence} })
+	return p
+}
+
+// Wake says that there is work. It never blocks, and losing it is harmless.
+func (p *Provisioner) Wake() {
+	p.machines.signal()
+	p.rules.signal()
+}
+
+// Run works until ctx ends, and returns when its work has stopped and what it
+// had claimed is free for others.
+func (p *Provisioner) Run(ctx context.Context) {
+	var parts sync.WaitGroup
+	parts.Go(func() { p.machines.run(ctx) })
+	parts.Go(func() { p.rules.run(ctx) })
+	parts.Go(func() { every(ctx, p.cfg.Compare, p.compare) })
+	parts.Go(func() { every(ctx, sampleEvery, p.sample) })
+	parts.Wait()
+}
+
+// every runs fn at once and then at the interval, until ctx ends.
+func every(ctx context.Context, interval time.Duration, fn func(context.Context)) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		fn(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+
+	"roost/api"
+)
+
+// claim is the right to write the result for a row, while its fence is the
+// row's.
+type claim struct {
+	id    api.ID
+	fence int64
+}
+
+// queue claims due rows of one table and works on many at once.
+type queue[T any] struct {
+	db      *gorm.DB
+	log     *slog.Logger
+	table   string
+	columns string
+	lease   time.Duration
+	poll    time.Duration
+	slots   int
+	work    func(ctx context.Context, row T)
+	claimOf func(row T) claim
+
+	wake  chan struct{}
+	ended chan struct{} // a slot is free
+
+	mu     sync.Mutex
+	active map[api.ID]*run // the newest claim of each ID
+	busy   int             // slots taken, by older claims too
+	all    sync.WaitGroup
+}
+
+// run is one claim's work under way.
+type run struct {
+	claim
+	cancel context.CancelFunc
+}
+
+func newQueue[T any](
+	cfg Config, table, columns string, work func(context.Context, T), claimOf func(T) claim,
+) *queue[T] {
+	return &queue[T]{
+		db: cfg.DB, log: cfg.Logger, table: table, columns: columns,
+		lease: cfg.Lease, poll: cfg.Poll, slots: cfg.Slots, work: work, claimOf: claimOf,
+		wake: make(chan struct{}, 1), ended: make(chan struct{}, 1), active: make(map[api.ID]*run),
+	}
+}
+
+func (q *queue[T]) signal() { notify(q.wake) }
+
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+// run fills free slots with due rows until ctx ends.
+func (q *queue[T]) run(ctx context.Context) {
+	poll, beat := time.NewTicker(q.poll), time.NewTicker(max(q.lease/3, time.Millisecond))
+	defer poll.Stop()
+	defer beat.Stop()
+	for {
+		if err := q.fill(ctx); err != nil && ctx.Err() == nil {
+			q.log.LogAttrs(ctx, slog.LevelWarn, "cannot claim", slog.String("table", q.table), slog.Any("error", err))
+		}
+		select {
+		case <-ctx.Done():
+			q.stop(ctx)
+			return
+		case <-q.wake:
+		case <-q.ended:
+		case <-poll.C:
+		case <-beat.C:
+			q.prolong(ctx)
+		}
+	}
+}
+
+// fill claims until there is no free slot or nothing due.
+func (q *queue[T]) fill(ctx context.Context) error {
+	for {
+		want := min(q.free(), claimRows)
+		if want == 0 {
+			return nil
+		}
+		rows, err := q.claim(ctx, want)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			q.start(ctx, row)
+		}
+		if len(rows) < want {
+			return nil
+		}
+	}
+}
+
+func (q *queue[T]) free() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.slots - q.busy
+}
+
+// claim takes due rows, oldest first, and keeps others away for a lease.
+func (q *queue[T]) claim(ctx context.Context, limit int) ([]T, error) {
+	var rows []T
+	err := q.db.WithContext(ctx).Raw(`WITH due AS MATERIALIZED (
+			SELECT id FROM `+q.table+` WHERE due_at <= now()
+			ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
+		UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?), fence = fence + 1
+		WHERE id IN (SELECT id FROM due) RETURNING `+q.columns, limit, q.lease.Seconds()).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("claim due rows: %w", err)
+	}
+	return rows, nil
+}
+
+// start works on a row, and calls off older work on the same one: what it
+// would find can no longer be written.
+func (q *queue[T]) start(ctx context.Context, row T) {
+	ctx, cancel := context.WithCancel(ctx)
+	mine := &run{claim: q.claimOf(row), cancel: cancel}
+	q.mu.Lock()
+	if older := q.active[mine.id]; older != nil {
+		older.cancel()
+	}
+	q.active[mine.id] = mine
+	q.busy++
+	q.mu.Unlock()
+	q.all.Go(func() {
+		defer q.end(mine)
+		q.work(ctx, row)
+	})
+}
+
+func (q *queue[T]) end(mine *run) {
+	mine.cancel()
+	q.mu.Lock()
+	if q.active[mine.id] == mine {
+		delete(q.active, mine.id)
+	}
+	q.busy--
+	q.mu.Unlock()
+	notify(q.ended)
+}
+
+func (q *queue[T]) claims() [][]any {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out [][]any
+	for _, r := range q.active {
+		out = append(out, []any{r.id, r.fence})
+	}
+	return out
+}
+
+// prolong keeps the leases of work under way. A row that something newer made
+// due is due, so it is left alone.
+func (q *queue[T]) prolong(ctx context.Context) {
+	claims := q.claims()
+	if len(claims) == 0 {
+		return
+	}
+	err := q.db.WithContext(ctx).Exec(`UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?)
+		WHERE due_at > now() AND (id, fence) IN ?`, q.lease.Seconds(), claims).Error
+	if err != nil && ctx.Err() == nil {
+		q.log.LogAttrs(ctx, slog.LevelWarn, "cannot prolong leases", slog.String("table", q.table), slog.Any("error", err))
+	}
+}
+
+// stop waits for the work to be called off and gives back what was claimed,
+// so that the next Owl need not wait for a lease.
+func (q *queue[T]) stop(ctx context.Context) {
+	claims := q.claims()
+	q.all.Wait()
+	if len(claims) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resultTimeout)
+	defer cancel()
+	err := q.db.WithContext(ctx).Exec(`UPDATE `+q.table+` SET due_at = now()
+		WHERE due_at > now() AND (id, fence) IN ?`, claims).Error
+	if err != nil {
+		q.log.LogAttrs(ctx, slog.LevelWarn, "cannot give claims back", slog.String("table", q.table), slog.Any("error", err))
+	}
+}
