@@ -17,7 +17,7 @@ import (
 
 // Run is the platform binary without its process.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	return boot.Execute(ctx, newCommand(), args, stdout, stderr)
+	return boot.Execute(ctx, newCommand(), args, stdout, stderr) //nolint:contextcheck // cobra hands ctx to the command that runs
 }
 
 func newCommand() *cobra.Command {

@@ -48,7 +48,7 @@ func serve(ctx context.Context, cfg Config, migrate bool, log *slog.Logger) (err
 	if err != nil {
 		return err
 	}
-	service, err := platform.New(platform.Config{
+	service, err := platform.New(platform.Config{ //nolint:contextcheck // it starts nothing; handlers have their requests' contexts
 		DB:                  db,
 		Logger:              log,
 		Registry:            boot.NewRegistry(),

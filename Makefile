@@ -1,0 +1,68 @@
+# Everything that one does with this repository. `make` alone lists it.
+# GNU make 3.81 or newer, Go, and Postgres binaries; nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Another version of the linter finds other things, so only this one is used.
+LINT_VERSION := 2.13.2
+LINT := .cache/bin/golangci-lint-$(LINT_VERSION)
+
+# A clone that belongs to somebody else (a container, sudo) cannot be asked for
+# its commit, and go build would fail for that alone.
+BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+GO_BUILD := go build -buildvcs=$(BUILDVCS)
+
+COMMANDS := platform owl roost
+
+# One Postgres for all packages of a run, gone when the run is; each test has a
+# database of its own on it.
+WITHPG := go run ./models/pgtest/withpg
+
+# The packages whose tests reach pgtest, directly or not.
+PG_PACKAGES = go list -test -f '{{$$p := .ForTest}}{{range .Deps}}{{if eq . "roost/models/pgtest"}}{{$$p}}{{end}}{{end}}' ./... | sort -u | grep .
+
+.PHONY: help run build test test-containers check lint fmt fmt-check
+
+help: ## List what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Run everything on this machine: Postgres, Owl and Platform (roost dev)
+	@$(GO_BUILD) -o bin/roost ./cmd/roost
+	@exec bin/roost dev
+
+build: ## Build bin/platform, bin/owl and bin/roost
+	$(GO_BUILD) -o bin/ $(addprefix ./cmd/,$(COMMANDS))
+
+test: ## Run all tests, on a Postgres of their own
+	$(WITHPG) go test ./...
+
+test-containers: ## Run the tests that use Postgres on testcontainers (needs Docker)
+	ROOST_TEST_DB=containers $(WITHPG) go test -count=1 $$($(PG_PACKAGES))
+
+check: fmt-check lint ## Run everything that CI runs: format, lint, tests with -race, builds
+	go vet ./...
+	go mod verify
+	go mod tidy -diff
+	$(MAKE) --no-print-directory build
+	$(WITHPG) go test -race ./...
+
+lint: $(LINT) ## Run the linters of .golangci.yml
+	$(LINT) run ./...
+
+fmt: $(LINT) ## Format all Go files
+	$(LINT) fmt ./...
+
+fmt-check: $(LINT)
+	@$(LINT) fmt --diff ./... || { echo "Not formatted as above; run: make fmt" >&2; exit 1; }
+
+# The right version is taken from where it is; else it is built, once.
+$(LINT):
+	@mkdir -p $(@D)
+	@for found in $$(command -v golangci-lint) $$(go env GOPATH)/bin/golangci-lint; do \
+		if [ "$$("$$found" version --short 2>/dev/null)" = $(LINT_VERSION) ]; then cp "$$found" $@; exit 0; fi; \
+	done; \
+	echo "installing golangci-lint v$(LINT_VERSION) into $(@D)" >&2; \
+	GOBIN=$$PWD/$(@D) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(LINT_VERSION); \
+	mv $(@D)/golangci-lint $@
