@@ -88,26 +88,34 @@ func requireGone(t *testing.T, s *Server, pid int) {
 	require.Eventually(t, func() bool { return !runsIn(pid, s.dir.data()) }, deadline, pollInterval)
 }
 
-func TestRestartKeepsDataPortAndPassword(t *testing.T) {
+// TestServing asks one server for all that holds while it runs.
+func TestServing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	remember(t, b.server)
-	before, pid := b.server.URL("postgres"), b.server.PID()
-	b.stop(t)
-	require.Error(t, syscall.Kill(pid, 0), "reaped")
-	b.start(t)
-	require.Equal(t, before, b.server.URL("postgres"))
-	requireRemembered(t, b.server)
+	for name, check := range map[string]func(*testing.T, *testBundle){
+		"on loopback alone":        checkLoopbackAlone,
+		"only with the password":   checkPassword,
+		"not to a second owner":    checkSecondOwner,
+		"databases are made once":  checkCreateDatabase,
+		"without our environment":  checkEnvironment,
+		"flushing what it commits": checkDurable,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			check(t, b)
+		})
+	}
 }
 
-func TestOnlyLoopbackAndOnlyWithThePassword(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
+func checkLoopbackAlone(t *testing.T, b *testBundle) {
+	t.Helper()
 	require.Equal(t, "127.0.0.1", query[string](t, b.server, "SHOW listen_addresses"))
 	require.Empty(t, query[string](t, b.server, "SHOW unix_socket_directories"))
-	require.Equal(t, "on", query[string](t, b.server, "SHOW fsync"))
-	require.Zero(t, query[int](t, b.server, "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'"))
+}
 
+func checkPassword(t *testing.T, b *testBundle) {
+	t.Helper()
+	require.Zero(t, query[int](t, b.server, "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'"))
 	intruder := strings.Replace(b.server.URL("postgres"), b.server.password, "guess", 1)
 	_, err := pgx.Connect(t.Context(), intruder)
 	var refused *pgconn.PgError
@@ -119,18 +127,57 @@ func TestOnlyLoopbackAndOnlyWithThePassword(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 }
 
-func TestEnvironmentDoesNotReachPostgres(t *testing.T) {
-	t.Setenv("PGPORT", "1")
-	t.Setenv("PGDATA", "/nowhere")
-	t.Setenv("ROOST_SECRET", "canary")
-	b := setup(t)
+func checkSecondOwner(t *testing.T, b *testBundle) {
+	t.Helper()
+	_, err := Start(t.Context(), b.cfg)
+	require.ErrorIs(t, err, ErrInUse)
+	require.Equal(t, 1, query[int](t, b.server, "SELECT 1"), "the first is untouched")
+}
+
+func checkCreateDatabase(t *testing.T, b *testBundle) {
+	t.Helper()
+	for range 2 {
+		require.NoError(t, b.server.CreateDatabase(t.Context(), `od"d`))
+	}
+	require.Equal(t, 1, query[int](t, b.server, "SELECT count(*) FROM pg_database WHERE datname = $1", `od"d`))
+}
+
+func checkEnvironment(t *testing.T, b *testBundle) {
+	t.Helper()
 	environ, err := os.ReadFile("/proc/" + strconv.Itoa(b.server.PID()) + "/environ")
 	if errors.Is(err, os.ErrNotExist) {
 		t.Skip("no /proc here")
 	}
 	require.NoError(t, err)
-	require.NotContains(t, string(environ), "canary")
-	require.NotContains(t, string(environ), "/nowhere")
+	require.NotContains(t, string(environ), "HOME=")
+	require.Contains(t, string(environ), "LC_ALL=C")
+}
+
+func checkDurable(t *testing.T, b *testBundle) {
+	t.Helper()
+	for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+		require.Equal(t, "on", query[string](t, b.server, "SELECT current_setting($1)", setting))
+	}
+}
+
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	remember(t, b.server)
+	before, pid, port := b.server.URL("postgres"), b.server.PID(), b.server.port
+	b.stop(t)
+	require.Error(t, syscall.Kill(pid, 0), "reaped")
+	b.start(t)
+	require.Equal(t, before, b.server.URL("postgres"), "port and password stay")
+	requireRemembered(t, b.server)
+
+	b.stop(t)
+	squatter, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(loopback, strconv.Itoa(port)))
+	require.NoError(t, err)
+	defer func() { _ = squatter.Close() }()
+	b.start(t)
+	require.NotEqual(t, port, b.server.port, "a port that is taken is left alone")
+	requireRemembered(t, b.server)
 }
 
 func TestPostgresKilled(t *testing.T) {
@@ -171,12 +218,47 @@ func TestRecycledProcessID(t *testing.T) {
 	requireRemembered(t, b.server)
 }
 
-func TestSecondOwnerIsRefused(t *testing.T) {
+// TestBusyBackendOutlivesItsPostmaster: a backend that computes does not notice
+// that its postmaster is gone, and keeps the shared memory.
+func TestBusyBackendOutlivesItsPostmaster(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := Start(t.Context(), b.cfg)
-	require.ErrorIs(t, err, ErrInUse)
-	require.Equal(t, 1, query[int](t, b.server, "SELECT 1"), "the first is untouched")
+	conn, err := pgx.Connect(t.Context(), b.server.URL("postgres"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), "SET statement_timeout = 2000")
+	require.NoError(t, err)
+	busy := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.WithoutCancel(t.Context()), "SELECT sum(i) FROM generate_series(1, 1000000000) AS i")
+		busy <- err
+	}()
+	require.Eventually(t, func() bool {
+		return query[int](t, b.server, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT sum%'") == 1
+	}, deadline, pollInterval)
+	require.NoError(t, syscall.Kill(b.server.PID(), syscall.SIGKILL))
+	<-b.server.Done()
+	b.stop(t)
+	b.start(t)
+	require.Equal(t, 1, query[int](t, b.server, "SELECT 1"))
+	require.Error(t, <-busy)
+}
+
+// TestClusterKeepsItsOwner: what one account made, root runs under it.
+func TestClusterKeepsItsOwner(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const nobody = 65534
+	b := &testBundle{cfg: Config{DataDir: closedDir(t)}}
+	cluster := filepath.Join(b.cfg.DataDir, "cluster")
+	require.NoError(t, os.Mkdir(cluster, 0o700))
+	require.NoError(t, os.Chown(cluster, nobody, nobody))
+	b.start(t)
+	owner, err := ownerOf(b.server.dir.pidFile())
+	require.NoError(t, err)
+	require.EqualValues(t, nobody, owner.Uid)
 }
 
 func TestInterruptedInitdbIsRepeated(t *testing.T) {
@@ -190,27 +272,6 @@ func TestInterruptedInitdbIsRepeated(t *testing.T) {
 	b.start(t)
 	require.Equal(t, 1, query[int](t, b.server, "SELECT 1"))
 	require.NoDirExists(t, half)
-}
-
-func TestTakenPortIsLeftAlone(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.stop(t)
-	squatter, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(loopback, strconv.Itoa(b.server.port)))
-	require.NoError(t, err)
-	defer func() { _ = squatter.Close() }()
-	taken := b.server.port
-	b.start(t)
-	require.NotEqual(t, taken, b.server.port)
-}
-
-func TestCreateDatabaseTwice(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	for range 2 {
-		require.NoError(t, b.server.CreateDatabase(t.Context(), `od"d`))
-	}
-	require.Equal(t, 1, query[int](t, b.server, "SELECT count(*) FROM pg_database WHERE datname = $1", `od"d`))
 }
 
 func TestStartThatFailsSaysWhy(t *testing.T) {
