@@ -3,6 +3,8 @@ package platform_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,16 +19,16 @@ import (
 )
 
 // setupBehindProxy is setup with a node that reaches Postgres through a proxy.
-func setupBehindProxy(t *testing.T) (*testBundle, *pgproxy.Proxy) {
+func setupBehindProxy(t *testing.T, adjust ...func(*platform.Config)) (*testBundle, *pgproxy.Proxy) {
 	t.Helper()
 	direct := pgtest.URL(t, migrations.Platform())
 	proxy := pgproxy.Start(t, direct)
-	b := setup(t, func(c *platform.Config) {
+	b := setup(t, append(adjust, func(c *platform.Config) {
 		db, err := pg.Open(t.Context(), pg.Config{URL: proxy.URL}, c.Logger)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, pg.Close(db)) })
 		c.DB = db
-	})
+	})...)
 	b.db = b.cfg.DB
 	b.token = b.newToken("acme", "write")
 	return b, proxy
@@ -131,4 +133,56 @@ func TestAClientThatLeavesCancelsNothing(t *testing.T) {
 	close(left)
 	eventually(t, "the create is accepted", func() bool { return b.count("cvms") == 1 })
 	require.True(t, b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted).replayed())
+}
+
+// TestTheAcceptPathIsOneTransactionAndNoNetworkCall counts COMMITs on the wire
+// and connections at Owl's address.
+func TestTheAcceptPathIsOneTransactionAndNoNetworkCall(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	owl := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
+	defer owl.Close()
+	b, proxy := setupBehindProxy(t, func(c *platform.Config) { c.OwlURL = owl.URL })
+	for _, c := range []*call{
+		b.post("/cvms", b.spec("web")).key("create"),
+		b.post("/cvms", b.spec("web")).key("create"),
+		b.post("/cvms", b.spec("web")),
+		b.post("/apps", `{"name":"shop"}`).key("app"),
+		b.post("/cvms/provision", b.spec("api")).key("provision"),
+	} {
+		before := proxy.Commits()
+		require.Equal(t, 2, c.send().Status/100)
+		require.Equal(t, 1, proxy.Commits()-before, c.path)
+	}
+	require.Zero(t, calls.Load())
+}
+
+// TestAReplayWritesAndLocksNoRow: every row that the key leads to is locked by
+// somebody else, and the replay neither waits nor changes one.
+func TestAReplayWritesAndLocksNoRow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	create := b.post("/cvms", b.spec("web")).key("k")
+	create.expect(http.StatusAccepted)
+	versions := func() (all []string) {
+		for _, table := range []string{"idempotency_keys", "apps", "workspaces", "cvms", "operations", "operation_targets", "specs"} {
+			var rows []string
+			require.NoError(t, b.db.Raw("SELECT t.ctid::text || t.xmin::text || t.xmax::text FROM "+table+" t").Scan(&rows).Error)
+			all = append(all, rows...)
+		}
+		return all
+	}
+	before := versions()
+	require.True(t, create.expect(http.StatusAccepted).replayed())
+	require.Equal(t, before, versions(), "a row that was written or locked has another xmin or xmax")
+
+	holder := b.db.Begin()
+	defer holder.Rollback()
+	for _, table := range []string{"idempotency_keys", "apps", "workspaces", "cvms", "operations"} {
+		var ids []string
+		require.NoError(t, holder.Raw("SELECT '' FROM "+table+" FOR UPDATE").Scan(&ids).Error)
+	}
+	start := time.Now()
+	require.True(t, create.expect(http.StatusAccepted).replayed())
+	require.Less(t, time.Since(start), 2*time.Second, "a replay that waits for a lock takes 4 s or more")
 }
