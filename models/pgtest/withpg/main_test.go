@@ -47,12 +47,16 @@ func TestInterruptReachesTheCommand(t *testing.T) {
 }
 
 func TestNothingRunsWithoutADatabase(t *testing.T) {
-	t.Setenv(pgtest.BackendEnv, "nonsense")
+	t.Setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+	t.Setenv("HOME", t.TempDir()) // a rootless engine's socket would lie there
 	file := filepath.Join(t.TempDir(), "ran")
-	code, err := realMain(t.Context(), []string{"touch", file})
-	require.Error(t, err)
-	require.Equal(t, 1, code)
-	require.NoFileExists(t, file)
+	for backend, reason := range map[string]string{"nonsense": "must be", "containers": "needs Docker"} {
+		t.Setenv(pgtest.BackendEnv, backend)
+		code, err := realMain(t.Context(), []string{"touch", file})
+		require.ErrorContains(t, err, reason)
+		require.Equal(t, 1, code)
+		require.NoFileExists(t, file)
+	}
 }
 
 func TestUsage(t *testing.T) {
