@@ -3,10 +3,7 @@ package platform_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"io"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
@@ -17,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"roost/api"
+	"roost/api/apitest"
 	"roost/models/pgtest"
 	"roost/platform"
 	"roost/platform/token"
@@ -81,107 +79,14 @@ func (b *testBundle) newToken(workspace, scope string) string {
 	return secret
 }
 
-// reply is an answer, read to its end.
-type reply struct {
-	t      *testing.T
-	Status int
-	Header http.Header
-	Body   []byte
+func (b *testBundle) client() apitest.Client {
+	return apitest.Client{T: b.t, URL: b.url, Token: b.token}
 }
 
-// call is a request to be sent; its methods adjust it.
-type call struct {
-	b            *testBundle
-	method, path string
-	body         string
-	header       http.Header
-	url          string
-}
-
-func (b *testBundle) post(path, body string) *call { return b.request(http.MethodPost, path, body) }
-func (b *testBundle) get(path string) *reply       { return b.request(http.MethodGet, path, "").send() }
-
-func (b *testBundle) request(method, path, body string) *call {
-	header := http.Header{}
-	header.Set(api.HeaderAPIKey, b.token)
-	if body != "" {
-		header.Set("Content-Type", "application/json")
-	}
-	return &call{b: b, method: method, path: "/api/v1" + path, body: body, header: header, url: b.url}
-}
-
-func (c *call) key(key string) *call       { return c.with(api.HeaderIdempotencyKey, key) }
-func (c *call) as(token string) *call      { return c.with(api.HeaderAPIKey, token) }
-func (c *call) at(url string) *call        { c.url = url; return c }
-func (c *call) with(name, v string) *call  { c.header.Set(name, v); return c }
-func (c *call) add(name, v string) *call   { c.header.Add(name, v); return c }
-func (c *call) expect(status int) *reply   { c.b.t.Helper(); return c.send().expect(status) }
-func (r *reply) cvm() api.CVM              { return decode[api.CVM](r) }
-func (r *reply) problem() api.Problem      { return decode[api.Problem](r) }
-func (r *reply) operation() api.Operation  { return decode[api.Operation](r) }
-func (r *reply) replayed() bool            { return r.Header.Get(api.HeaderIdempotentReplay) == "true" }
-func (b *testBundle) spec(n string) string { return specBody(n, "services: {web: {image: nginx}}") }
-
-func (c *call) send() *reply {
-	c.b.t.Helper()
-	r, err := c.try()
-	require.NoError(c.b.t, err)
-	return r
-}
-
-// try is send for goroutines, which must not end the test.
-func (c *call) try() (*reply, error) { return c.through(http.DefaultClient) }
-
-func (c *call) through(client *http.Client) (*reply, error) {
-	req, err := http.NewRequestWithContext(c.b.t.Context(), c.method, c.url+c.path, bytes.NewReader([]byte(c.body)))
-	if err != nil {
-		return nil, err
-	}
-	req.Header = c.header.Clone()
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return &reply{t: c.b.t, Status: resp.StatusCode, Header: resp.Header, Body: body}, err
-}
-
-func (r *reply) expect(status int) *reply {
-	r.t.Helper()
-	require.Equal(r.t, status, r.Status, string(r.Body))
-	return r
-}
-
-// refuse expects a problem with this code.
-func (r *reply) refuse(code api.Code) api.Problem {
-	r.t.Helper()
-	r.expect(code.Status())
-	p := r.problem()
-	want := code
-	if code == api.CodeGone {
-		want = api.CodeResourceDeleted
-	}
-	if code == api.CodeKeyInProgress {
-		want = ""
-	}
-	require.Equal(r.t, want, p.ErrorCode, string(r.Body))
-	require.Equal(r.t, r.Header.Get(api.HeaderRequestID), p.RequestID)
-	return p
-}
-
-func decode[T any](r *reply) T {
-	r.t.Helper()
-	var v T
-	require.NoError(r.t, json.Unmarshal(r.Body, &v), string(r.Body))
-	return v
-}
-
-func specBody(name, compose string) string {
-	body, _ := json.Marshal(map[string]any{
-		"name": name, "instance_type": "tdx.small", "compose_file": map[string]any{"docker_compose_file": compose},
-	})
-	return string(body)
+func (b *testBundle) post(path, body string) *apitest.Call { return b.client().Post(path, body) }
+func (b *testBundle) get(path string) *apitest.Reply       { return b.client().Get(path) }
+func (b *testBundle) spec(name string) string {
+	return apitest.Spec(name, "services: {web: {image: nginx}}")
 }
 
 // count returns the number of rows of a table, with an optional condition.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"roost/api"
+	"roost/api/apitest"
 	"roost/models/migrations"
 	"roost/models/pg"
 	"roost/models/pgtest"
@@ -50,7 +51,7 @@ func TestACommitWhoseReplyIsLostIsDoneOnce(t *testing.T) {
 			made := 0
 			for _, key := range []string{"k1", ""} {
 				app := "web" + key
-				calls := []*call{
+				calls := []*apitest.Call{
 					b.post("/apps", `{"name":"`+app+`"}`),
 					b.post("/cvms/provision", b.spec(app)),
 					b.post("/cvms", b.spec(app)),
@@ -58,20 +59,20 @@ func TestACommitWhoseReplyIsLostIsDoneOnce(t *testing.T) {
 				statuses := []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
 				for i, c := range calls {
 					if key != "" {
-						c.key(fmt.Sprint(key, i))
+						c.Key(fmt.Sprint(key, i))
 					}
 					proxy.Next(fates...)
-					r := c.expect(statuses[i])
-					require.False(t, r.replayed(), "a first answer is no replay, however often the commit was tried")
+					r := c.Expect(statuses[i])
+					require.False(t, r.Replayed(), "a first answer is no replay, however often the commit was tried")
 				}
 				made++
-				cvm := decode[[]api.CVM](b.get("/apps/" + b.appID(app) + "/cvms").expect(http.StatusOK))[0]
+				cvm := apitest.Decode[[]api.CVM](b.get("/apps/" + b.appID(app) + "/cvms").Expect(http.StatusOK))[0]
 				replicas := b.post("/apps/"+b.appID(app)+"/cvms/"+cvm.VMUUID.String()+"/replicas", `{"count":2}`)
 				if key != "" {
-					replicas.key(key + "r")
+					replicas.Key(key + "r")
 				}
 				proxy.Next(fates...)
-				require.Len(t, decode[api.CVMs](replicas.expect(http.StatusAccepted)).Items, 2)
+				require.Len(t, apitest.Decode[api.CVMs](replicas.Expect(http.StatusAccepted)).Items, 2)
 				made += 2
 				require.Equal(t, made, b.count("cvms"))
 				require.Equal(t, made, b.rows()["quota"])
@@ -91,23 +92,23 @@ func (b *testBundle) appID(name string) string {
 func TestAnUnclearCommitIsOnlyRetryableWhereRepeatingIsSafe(t *testing.T) {
 	t.Parallel()
 	b, proxy := setupBehindProxy(t)
-	source := b.post("/cvms", b.spec("web")).expect(http.StatusAccepted).cvm()
+	source := b.post("/cvms", b.spec("web")).Expect(http.StatusAccepted).CVM()
 	path := "/apps/" + source.AppID.String() + "/cvms/" + source.VMUUID.String() + "/replicas"
 	never := make([]pgproxy.Fate, 20)
 	for i := range never {
 		never[i] = pgproxy.LoseRequest
 	}
 	for name, tc := range map[string]struct {
-		call      *call
+		call      *apitest.Call
 		retryable bool
 	}{
-		"replica with a key":    {b.post(path, ``).key("k"), true},
+		"replica with a key":    {b.post(path, ``).Key("k"), true},
 		"replica without one":   {b.post(path, ``), false},
 		"provision without one": {b.post("/cvms/provision", b.spec("other")), true},
 	} {
 		proxy.Next(never...)
-		r := tc.call.send()
-		p := r.refuse(api.CodeUnavailable)
+		r := tc.call.Send()
+		p := r.Refuse(api.CodeUnavailable)
 		require.Equal(t, tc.retryable, p.Retryable, name)
 		require.NotEmpty(t, r.Header.Get("Retry-After"))
 		if !tc.retryable {
@@ -115,7 +116,7 @@ func TestAnUnclearCommitIsOnlyRetryableWhereRepeatingIsSafe(t *testing.T) {
 		}
 	}
 	proxy.Next()
-	require.False(t, b.post(path, ``).key("k").expect(http.StatusAccepted).replayed())
+	require.False(t, b.post(path, ``).Key("k").Expect(http.StatusAccepted).Replayed())
 }
 
 // TestAClientThatLeavesCancelsNothing: once it has begun, the work has its
@@ -127,12 +128,12 @@ func TestAClientThatLeavesCancelsNothing(t *testing.T) {
 	proxy.Next(func() (deliver, reply bool) { <-left; return true, true })
 	// The reply cannot come before the client has left, so it has to leave.
 	client := http.Client{Timeout: 100 * time.Millisecond}
-	_, err := b.post("/cvms", b.spec("web")).key("k").through(&client)
+	_, err := b.post("/cvms", b.spec("web")).Key("k").Through(&client)
 	require.Error(t, err)
 	require.Zero(t, b.count("cvms"))
 	close(left)
 	eventually(t, "the create is accepted", func() bool { return b.count("cvms") == 1 })
-	require.True(t, b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted).replayed())
+	require.True(t, b.post("/cvms", b.spec("web")).Key("k").Expect(http.StatusAccepted).Replayed())
 }
 
 // TestTheAcceptPathIsOneTransactionAndNoNetworkCall counts COMMITs on the wire
@@ -143,16 +144,16 @@ func TestTheAcceptPathIsOneTransactionAndNoNetworkCall(t *testing.T) {
 	owl := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
 	defer owl.Close()
 	b, proxy := setupBehindProxy(t, func(c *platform.Config) { c.OwlURL = owl.URL })
-	for _, c := range []*call{
-		b.post("/cvms", b.spec("web")).key("create"),
-		b.post("/cvms", b.spec("web")).key("create"),
+	for _, c := range []*apitest.Call{
+		b.post("/cvms", b.spec("web")).Key("create"),
+		b.post("/cvms", b.spec("web")).Key("create"),
 		b.post("/cvms", b.spec("web")),
-		b.post("/apps", `{"name":"shop"}`).key("app"),
-		b.post("/cvms/provision", b.spec("api")).key("provision"),
+		b.post("/apps", `{"name":"shop"}`).Key("app"),
+		b.post("/cvms/provision", b.spec("api")).Key("provision"),
 	} {
 		before := proxy.Commits()
-		require.Equal(t, 2, c.send().Status/100)
-		require.Equal(t, 1, proxy.Commits()-before, c.path)
+		require.Equal(t, 2, c.Send().Status/100)
+		require.Equal(t, 1, proxy.Commits()-before, c.Path())
 	}
 	require.Zero(t, calls.Load())
 }
@@ -162,8 +163,8 @@ func TestTheAcceptPathIsOneTransactionAndNoNetworkCall(t *testing.T) {
 func TestAReplayWritesAndLocksNoRow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	create := b.post("/cvms", b.spec("web")).key("k")
-	create.expect(http.StatusAccepted)
+	create := b.post("/cvms", b.spec("web")).Key("k")
+	create.Expect(http.StatusAccepted)
 	versions := func() (all []string) {
 		for _, table := range []string{"idempotency_keys", "apps", "workspaces", "cvms", "operations", "operation_targets", "specs"} {
 			var rows []string
@@ -173,7 +174,7 @@ func TestAReplayWritesAndLocksNoRow(t *testing.T) {
 		return all
 	}
 	before := versions()
-	require.True(t, create.expect(http.StatusAccepted).replayed())
+	require.True(t, create.Expect(http.StatusAccepted).Replayed())
 	require.Equal(t, before, versions(), "a row that was written or locked has another xmin or xmax")
 
 	holder := b.db.Begin()
@@ -183,6 +184,6 @@ func TestAReplayWritesAndLocksNoRow(t *testing.T) {
 		require.NoError(t, holder.Raw("SELECT '' FROM "+table+" FOR UPDATE").Scan(&ids).Error)
 	}
 	start := time.Now()
-	require.True(t, create.expect(http.StatusAccepted).replayed())
+	require.True(t, create.Expect(http.StatusAccepted).Replayed())
 	require.Less(t, time.Since(start), 2*time.Second, "a replay that waits for a lock takes 4 s or more")
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"roost/api"
+	"roost/api/apitest"
 	"roost/platform"
 	"roost/platform/token"
 )
@@ -17,18 +18,18 @@ import (
 func TestTokensOpenTheirOwnWorkspaceAndNoOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	cvm := b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted).cvm()
-	b.post("/apps", `{"name":"shop"}`).key("e").expect(http.StatusCreated)
+	cvm := b.post("/cvms", b.spec("web")).Key("k").Expect(http.StatusAccepted).CVM()
+	b.post("/apps", `{"name":"shop"}`).Key("e").Expect(http.StatusCreated)
 	foreign := b.newToken("other", token.ScopeWrite)
 	for _, path := range []string{
 		"/apps/" + cvm.AppID.String(), "/apps/" + cvm.AppID.String() + "/cvms", "/cvms/" + cvm.VMUUID.String(),
 		"/cvms/" + cvm.VMUUID.String() + "/docker-compose.yml", "/operations/" + cvm.Operation.ID, "/idempotency-keys/k",
 	} {
-		b.request(http.MethodGet, path, "").as(foreign).send().refuse(api.CodeNotFound)
-		b.get(path).expect(http.StatusOK)
+		b.client().Request(http.MethodGet, path, "").As(foreign).Send().Refuse(api.CodeNotFound)
+		b.get(path).Expect(http.StatusOK)
 	}
 	for _, path := range []string{"/apps", "/cvms", "/operations"} {
-		list := decode[api.Page[map[string]any]](b.request(http.MethodGet, path, "").as(foreign).expect(http.StatusOK))
+		list := apitest.Decode[api.Page[map[string]any]](b.client().Request(http.MethodGet, path, "").As(foreign).Expect(http.StatusOK))
 		require.Empty(t, list.Items)
 	}
 }
@@ -36,28 +37,28 @@ func TestTokensOpenTheirOwnWorkspaceAndNoOther(t *testing.T) {
 func TestTheTokenIsCheckedBeforeAnythingElse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted)
-	b.post("/cvms", `not JSON`).as("").key("a b").send().refuse(api.CodeUnauthenticated)
-	b.post("/cvms", b.spec("web")).as("wrong").key("k").send().refuse(api.CodeUnauthenticated)
+	b.post("/cvms", b.spec("web")).Key("k").Expect(http.StatusAccepted)
+	b.post("/cvms", `not JSON`).As("").Key("a b").Send().Refuse(api.CodeUnauthenticated)
+	b.post("/cvms", b.spec("web")).As("wrong").Key("k").Send().Refuse(api.CodeUnauthenticated)
 
-	bearer := b.post("/cvms", b.spec("web")).key("k").with("Authorization", "bearer "+b.token)
-	bearer.header.Del(api.HeaderAPIKey)
-	require.True(t, bearer.expect(http.StatusAccepted).replayed())
+	bearer := b.post("/cvms", b.spec("web")).Key("k").With("Authorization", "bearer "+b.token)
+	bearer.Without(api.HeaderAPIKey)
+	require.True(t, bearer.Expect(http.StatusAccepted).Replayed())
 
 	// A stored result is no way around a permission that is gone.
 	reader := b.newToken("acme", token.ScopeRead)
-	b.post("/cvms", b.spec("web")).as(reader).key("k").send().refuse(api.CodeForbidden)
-	b.request(http.MethodGet, "/cvms", "").as(reader).expect(http.StatusOK)
+	b.post("/cvms", b.spec("web")).As(reader).Key("k").Send().Refuse(api.CodeForbidden)
+	b.client().Request(http.MethodGet, "/cvms", "").As(reader).Expect(http.StatusOK)
 	require.NoError(t, b.db.Exec("UPDATE tokens SET revoked_at = now() WHERE scope = 'write'").Error)
-	b.post("/cvms", b.spec("web")).key("k").send().refuse(api.CodeUnauthenticated)
+	b.post("/cvms", b.spec("web")).Key("k").Send().Refuse(api.CodeUnauthenticated)
 	require.NoError(t, b.db.Exec("UPDATE tokens SET revoked_at = NULL, expires_at = now()").Error)
-	b.post("/cvms", b.spec("web")).key("k").send().refuse(api.CodeUnauthenticated)
+	b.post("/cvms", b.spec("web")).Key("k").Send().Refuse(api.CodeUnauthenticated)
 }
 
 func TestBadInputIsNamedAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.post("/cvms", b.spec("web")).key("k").expect(http.StatusAccepted)
+	b.post("/cvms", b.spec("web")).Key("k").Expect(http.StatusAccepted)
 	before := b.rows()
 	whole := `"instance_type":"tdx.small","compose_file":{"docker_compose_file":"services: {}"}`
 	for name, tc := range map[string]struct{ path, body, field string }{
@@ -87,14 +88,14 @@ func TestBadInputIsNamedAndChangesNothing(t *testing.T) {
 		"string where an object": {"/cvms", `{"compose_file":"x"}`, "/compose_file"},
 	} {
 		for _, key := range []string{"new-" + strings.ReplaceAll(name, " ", "-"), "k"} {
-			p := b.post(tc.path, tc.body).key(key).send().refuse(api.CodeInvalidRequest)
+			p := b.post(tc.path, tc.body).Key(key).Send().Refuse(api.CodeInvalidRequest)
 			require.NotEmpty(t, p.Errors, name)
 			require.True(t, strings.HasPrefix(p.Errors[0].Field, tc.field), "%s: %v", name, p.Errors)
 			require.False(t, p.Retryable)
 		}
 	}
-	b.post("/apps", `{"name":"`+strings.Repeat("a", 1<<20)+`"}`).send().refuse(api.CodeBodyTooLarge)
-	b.post("/apps", `{"name":"a"}`).with("Content-Type", "text/yaml").send().refuse(api.CodeUnsupportedMediaType)
+	b.post("/apps", `{"name":"`+strings.Repeat("a", 1<<20)+`"}`).Send().Refuse(api.CodeBodyTooLarge)
+	b.post("/apps", `{"name":"a"}`).With("Content-Type", "text/yaml").Send().Refuse(api.CodeUnsupportedMediaType)
 	require.Equal(t, before, b.rows())
 }
 
@@ -106,7 +107,7 @@ func TestQueryParametersAreChecked(t *testing.T) {
 		"/operations?cursor=%21": "cursor", "/cvms?cursor=bm9uZQ": "cursor",
 		"/operations/op_x?wait=61s": "wait", "/operations/op_x?wait=soon": "wait", "/operations/op_x?wait=-1s": "wait",
 	} {
-		require.Equal(t, []string{field}, fields(b.get(path).refuse(api.CodeInvalidRequest)), path)
+		require.Equal(t, []string{field}, apitest.Fields(b.get(path).Refuse(api.CodeInvalidRequest)), path)
 	}
 }
 
@@ -115,12 +116,12 @@ func TestListsPageThroughEverythingOnce(t *testing.T) {
 	b := setup(t)
 	const n = 7
 	for i := range n {
-		b.post("/cvms", b.spec(fmt.Sprint("app-", i))).expect(http.StatusAccepted)
+		b.post("/cvms", b.spec(fmt.Sprint("app-", i))).Expect(http.StatusAccepted)
 	}
 	for _, path := range []string{"/cvms", "/apps", "/operations"} {
 		seen, pages, cursor := map[any]bool{}, 0, ""
 		for {
-			page := decode[api.Page[map[string]any]](b.get(path + "?limit=3" + cursor).expect(http.StatusOK))
+			page := apitest.Decode[api.Page[map[string]any]](b.get(path + "?limit=3" + cursor).Expect(http.StatusOK))
 			for _, item := range page.Items {
 				seen[item["id"]] = true
 			}
@@ -134,36 +135,36 @@ func TestListsPageThroughEverythingOnce(t *testing.T) {
 		require.Equal(t, 3, pages)
 	}
 	require.JSONEq(t, `{"items":[],"next_cursor":null}`,
-		string(b.request(http.MethodGet, "/cvms", "").as(b.newToken("empty", token.ScopeRead)).expect(http.StatusOK).Body))
+		string(b.client().Request(http.MethodGet, "/cvms", "").As(b.newToken("empty", token.ScopeRead)).Expect(http.StatusOK).Body))
 }
 
 func TestTheRateIsLimitedPerToken(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *platform.Config) { c.RateLimit = 1 })
 	second := b.newToken("acme", token.ScopeWrite)
-	b.get("/cvms").expect(http.StatusOK)
-	var limited *reply
+	b.get("/cvms").Expect(http.StatusOK)
+	var limited *apitest.Reply
 	eventually(t, "the bucket is empty", func() bool {
 		limited = b.get("/cvms")
 		return limited.Status != http.StatusOK
 	})
-	require.True(t, limited.refuse(api.CodeRateLimited).Retryable)
+	require.True(t, limited.Refuse(api.CodeRateLimited).Retryable)
 	require.NotEmpty(t, limited.Header.Get("Retry-After"))
-	b.request(http.MethodGet, "/cvms", "").as(second).expect(http.StatusOK)
+	b.client().Request(http.MethodGet, "/cvms", "").As(second).Expect(http.StatusOK)
 }
 
 func TestWaitingForAnOperationHoldsUntilItEnds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	op := b.post("/cvms", b.spec("web")).expect(http.StatusAccepted).cvm().Operation
+	op := b.post("/cvms", b.spec("web")).Expect(http.StatusAccepted).CVM().Operation
 	start := time.Now()
-	require.Equal(t, api.OperationPending, b.get("/operations/"+op.ID+"?wait=300ms").expect(http.StatusOK).operation().Status)
+	require.Equal(t, api.OperationPending, b.get("/operations/"+op.ID+"?wait=300ms").Expect(http.StatusOK).Operation().Status)
 	require.GreaterOrEqual(t, time.Since(start), 300*time.Millisecond)
 
 	ended := make(chan api.Operation, 1)
 	go func() {
-		if r, err := b.request(http.MethodGet, "/operations/"+op.ID+"?wait=30s", "").try(); err == nil {
-			ended <- decode[api.Operation](r)
+		if r, err := b.client().Request(http.MethodGet, "/operations/"+op.ID+"?wait=30s", "").Try(); err == nil {
+			ended <- apitest.Decode[api.Operation](r)
 		}
 	}()
 	require.NoError(t, b.db.Exec("UPDATE operations SET status = 'failed', error_code = 'X'").Error)
@@ -175,12 +176,12 @@ func TestTheOperatorSeesEveryRequest(t *testing.T) {
 	b := setup(t)
 	secret := `"encrypted_env":"cafebabe00canary"`
 	body := strings.Replace(b.spec("web"), `{`, `{`+secret+`,`, 1)
-	first := b.post("/cvms", body).key("k").expect(http.StatusAccepted)
-	b.post("/cvms", body).key("k").expect(http.StatusAccepted)
-	b.post("/cvms", b.spec("other")).key("k").send().refuse(api.CodeIdempotencyKeyReused)
-	b.post("/cvms", `{}`).send().refuse(api.CodeInvalidRequest)
+	first := b.post("/cvms", body).Key("k").Expect(http.StatusAccepted)
+	b.post("/cvms", body).Key("k").Expect(http.StatusAccepted)
+	b.post("/cvms", b.spec("other")).Key("k").Send().Refuse(api.CodeIdempotencyKeyReused)
+	b.post("/cvms", `{}`).Send().Refuse(api.CodeInvalidRequest)
 
-	metrics := b.raw("/metrics").expect(http.StatusOK)
+	metrics := b.client().Raw("/metrics").Expect(http.StatusOK)
 	for _, outcome := range []string{
 		`outcome="executed",route="/api/v1/cvms",status="202"} 1`, `outcome="replayed",route="/api/v1/cvms",status="202"} 1`,
 		`outcome="mismatch",route="/api/v1/cvms",status="409"} 1`, `roost_reconcile_backlog 1`, `roost_reconcile_oldest_seconds`,
@@ -200,28 +201,20 @@ func TestTheOperatorSeesEveryRequest(t *testing.T) {
 	require.Zero(t, b.count("specs", "summary::text LIKE '%canary%'"))
 	require.NotContains(t, b.dump("tokens"), b.token)
 
-	require.Equal(t, "ok\n", string(b.raw("/healthz").expect(http.StatusOK).Body))
-	require.Equal(t, "ready\n", string(b.raw("/readyz").expect(http.StatusOK).Body), "ready while Owl is down")
+	require.Equal(t, "ok\n", string(b.client().Raw("/healthz").Expect(http.StatusOK).Body))
+	require.Equal(t, "ready\n", string(b.client().Raw("/readyz").Expect(http.StatusOK).Body), "ready while Owl is down")
 }
 
 func TestEveryProblemTypeHasItsPage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	p := b.post("/cvms", `{}`).send().refuse(api.CodeInvalidRequest)
-	require.Contains(t, string(b.raw(p.Type).expect(http.StatusOK).Body), p.Title)
+	p := b.post("/cvms", `{}`).Send().Refuse(api.CodeInvalidRequest)
+	require.Contains(t, string(b.client().Raw(p.Type).Expect(http.StatusOK).Body), p.Title)
 	for _, code := range api.Codes() {
-		page := string(b.raw("/problems/" + code.Slug()).expect(http.StatusOK).Body)
+		page := string(b.client().Raw("/problems/" + code.Slug()).Expect(http.StatusOK).Body)
 		require.Contains(t, page, fmt.Sprint(code.Status()), code)
 	}
-	b.raw("/problems/nothing").expect(http.StatusNotFound)
-}
-
-// raw gets a path outside /api/v1.
-func (b *testBundle) raw(path string) *reply {
-	b.t.Helper()
-	c := b.request(http.MethodGet, "", "")
-	c.path = path
-	return c.send()
+	b.client().Raw("/problems/nothing").Expect(http.StatusNotFound)
 }
 
 // dump is every row of the tables as text.

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"roost/api"
+	"roost/api/apitest"
 	"roost/platform/token"
 )
 
@@ -54,7 +55,7 @@ type world struct {
 func (b *testBundle) workspace(name string, nodes ...string) *world {
 	w := &world{b: b, token: b.newToken(name, token.ScopeWrite), nodes: nodes,
 		first: map[string]string{}, told: map[string]keyed{}, executed: map[string]int{}}
-	w.source = b.post("/cvms", b.spec("source")).as(w.token).expect(http.StatusAccepted).cvm()
+	w.source = b.post("/cvms", b.spec("source")).As(w.token).Expect(http.StatusAccepted).CVM()
 	return w
 }
 
@@ -73,8 +74,8 @@ func (w *world) draw(rt *rapid.T) keyed {
 }
 
 func (w *world) send(burst []keyed) {
-	replies := w.b.together(len(burst), func(i int) *call {
-		return w.b.post(burst[i].path, burst[i].body).key(burst[i].key).as(w.token).at(w.nodes[i%len(w.nodes)])
+	replies := apitest.Together(w.b.t, len(burst), func(i int) *apitest.Call {
+		return w.b.post(burst[i].path, burst[i].body).Key(burst[i].key).As(w.token).At(w.nodes[i%len(w.nodes)])
 	})
 	for i, r := range replies {
 		w.hold(burst[i], r)
@@ -82,18 +83,18 @@ func (w *world) send(burst []keyed) {
 }
 
 // hold checks one answer against what its key was told before.
-func (w *world) hold(k keyed, r *reply) {
+func (w *world) hold(k keyed, r *apitest.Reply) {
 	t := w.b.t
 	if r.Status == http.StatusConflict {
 		// Either another request has the key, or another app the name.
-		p := r.problem()
+		p := apitest.Decode[api.Problem](r)
 		require.Contains(t, []api.Code{api.CodeIdempotencyKeyReused, api.CodeAppExists}, p.ErrorCode)
 		require.False(t, p.Retryable)
 		return
 	}
 	require.Equal(t, 2, r.Status/100, string(r.Body))
 	ids := named(r)
-	if !r.replayed() {
+	if !r.Replayed() {
 		w.executed[k.key]++
 		require.Equal(t, 1, w.executed[k.key], "a key is executed once")
 	}
@@ -106,15 +107,15 @@ func (w *world) hold(k keyed, r *reply) {
 }
 
 // named is the IDs that an answer names, in order.
-func named(r *reply) string {
-	if many := decode[api.CVMs](r); len(many.Items) > 0 {
+func named(r *apitest.Reply) string {
+	if many := apitest.Decode[api.CVMs](r); len(many.Items) > 0 {
 		ids := many.Operation.ID
 		for _, c := range many.Items {
 			ids += " " + c.VMUUID.String()
 		}
 		return ids
 	}
-	return decode[struct{ ID api.ID }](r).ID.String()
+	return apitest.Decode[struct{ ID api.ID }](r).ID.String()
 }
 
 // check compares the database with what was told: nothing more, nothing less.
