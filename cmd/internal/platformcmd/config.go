@@ -73,16 +73,17 @@ func (c *Config) owlTLS() boot.TLSFiles {
 	return boot.TLSFiles{Cert: c.OwlTLSCert, Key: c.OwlTLSKey, CA: c.OwlTLSCA}
 }
 
-// Limits of the connection to Owl. Whoever calls bounds the call as a whole.
+// Limits of the connection to Owl. Whoever calls has tighter ones of its own.
 const (
+	owlTimeout        = time.Minute
 	owlIdleConns      = 64 // kept open, so that a burst does not open each anew
 	owlIdleTimeout    = 90 * time.Second
 	owlHeaderTimeout  = 30 * time.Second
 	owlMaxHeaderBytes = 64 << 10
 )
 
-// OwlClient makes the HTTP client that speaks to Owl. It follows no redirect
-// and asks no proxy: Owl is where the configuration says.
+// OwlClient makes the HTTP client that speaks to Owl. It asks no proxy: Owl is
+// where the configuration says.
 func (c *Config) OwlClient() (*http.Client, error) {
 	transport := &http.Transport{
 		MaxIdleConnsPerHost:    owlIdleConns,
@@ -98,10 +99,7 @@ func (c *Config) OwlClient() (*http.Client, error) {
 		}
 		transport.TLSClientConfig = config
 	}
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
+	return &http.Client{Transport: transport, Timeout: owlTimeout}, nil
 }
 
 // Database is where Platform keeps its rows.

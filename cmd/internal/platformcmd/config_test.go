@@ -1,10 +1,7 @@
 package platformcmd
 
 import (
-	"context"
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -131,29 +128,5 @@ func TestConfigCommandListsEveryFault(t *testing.T) {
 	}
 	if strings.Contains(stdout.String()+stderr.String()+err.Error(), "hunter2") {
 		t.Error("shows a secret")
-	}
-}
-
-func TestOwlClientFollowsNoRedirect(t *testing.T) {
-	t.Parallel()
-	server := httptest.NewServer(http.RedirectHandler("/elsewhere", http.StatusTemporaryRedirect))
-	t.Cleanup(server.Close)
-	var cfg Config
-	client, err := cfg.OwlClient()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.CloseIdleConnections)
-	request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodPost, server.URL, strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusTemporaryRedirect {
-		t.Errorf("status %d: a create was sent somewhere else", response.StatusCode)
 	}
 }
