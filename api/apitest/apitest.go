@@ -47,9 +47,7 @@ func (c Client) Get(path string) *Reply {
 // Raw gets any path.
 func (c Client) Raw(path string) *Reply {
 	c.T.Helper()
-	call := c.Request(http.MethodGet, "", "")
-	call.path = path
-	return call.Send()
+	return c.Request(http.MethodGet, "", "").To(path).Send()
 }
 
 // Request makes any request below /api/v1.
@@ -70,6 +68,9 @@ func (c *Call) As(token string) *Call { return c.With(api.HeaderAPIKey, token) }
 
 // At sends to another node.
 func (c *Call) At(url string) *Call { c.client.URL = url; return c }
+
+// To sends to any path of the node.
+func (c *Call) To(path string) *Call { c.path = path; return c }
 
 // With sets a header.
 func (c *Call) With(name, value string) *Call { c.header.Set(name, value); return c }
