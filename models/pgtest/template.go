@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,6 +18,12 @@ import (
 // templateLock serialises the making of templates between processes. Any number
 // will do that nobody else on a test server uses.
 const templateLock = 0x726f6f7374
+
+// How long closing connections may take before they are cut.
+const (
+	dropPoll  = 3 * time.Millisecond
+	dropPolls = 20
+)
 
 // Clone makes a database with the schema of set and returns its name.
 func (s *Server) Clone(ctx context.Context, set migrations.Set) (string, error) {
@@ -55,11 +62,32 @@ func copyStrategy(conn *pgx.Conn) string {
 
 func (s *Server) drop(ctx context.Context, name string) error {
 	err := s.administer(ctx, func(conn *pgx.Conn) error {
+		if err := awaitDeserted(ctx, conn, name); err != nil {
+			return err
+		}
 		_, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)")
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("drop database %s: %w", name, err)
+	}
+	return nil
+}
+
+// awaitDeserted gives backends of closed connections a moment to go. DROP would
+// look only every 100 ms, and the end of each test would take that long.
+func awaitDeserted(ctx context.Context, conn *pgx.Conn, name string) error {
+	for range dropPolls {
+		var deserted bool
+		err := conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1)", name).Scan(&deserted)
+		if err != nil || deserted {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(dropPoll):
+		}
 	}
 	return nil
 }
