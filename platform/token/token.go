@@ -69,6 +69,9 @@ func Create(ctx context.Context, db *gorm.DB, mint *api.Minter, p Params) (secre
 	if p.Scope != ScopeRead && p.Scope != ScopeWrite {
 		return "", "", fmt.Errorf("scope must be %s or %s, not %q", ScopeRead, ScopeWrite, p.Scope)
 	}
+	if p.TTL != 0 && p.TTL < time.Microsecond { // a column's resolution; less would round to never
+		return "", "", fmt.Errorf("time to live must be 0 (never expires) or more, not %s", p.TTL)
+	}
 	if secret = p.Secret; secret == "" {
 		secret = newSecret()
 	}
