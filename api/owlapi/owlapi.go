@@ -90,8 +90,8 @@ type CreateFirewallRule struct {
 	ID       api.ID `json:"id"`
 	CVMID    api.ID `json:"cvm_id"`
 	CIDR     string `json:"cidr"`
-	Protocol string `json:"protocol"`       // tcp (default), udp or any
-	Port     *int64 `json:"port,omitempty"` // null is all
+	Protocol string `json:"protocol,omitempty"` // tcp (default), udp or any
+	Port     *int64 `json:"port,omitempty"`     // null is all
 }
 
 // WithDefaults fills in what may be absent.

@@ -43,8 +43,10 @@ func (b CreateCVMBody) Validate() []api.FieldError {
 	v.id("/app_id", b.AppID, "is required")
 	v.name("/name", b.Name)
 	r := b.Request()
-	v.check(b.Generation == nil || r.Generation >= 1, "/generation", "must be at least 1")
-	v.power("/power", r.Power)
+	v.check(b.Generation == nil || *b.Generation >= 1, "/generation", "must be at least 1")
+	if b.Power != nil {
+		v.power("/power", *b.Power)
+	}
 	v.restart(r.Restart)
 	v.spec(r.Spec)
 	return v
