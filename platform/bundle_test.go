@@ -119,7 +119,7 @@ func (b *testBundle) rows() map[string]int {
 // eventually waits until f is true. A state is waited for, never a time.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	require.Eventually(t, f, 20*time.Second, 10*time.Millisecond, what)
+	require.Eventually(t, f, time.Minute, 10*time.Millisecond, what)
 }
 
 type lockedBuffer struct {

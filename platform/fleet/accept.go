@@ -31,8 +31,8 @@ const (
 // plan is one mutation. Whatever it mints is minted before it runs: it may
 // run more than once.
 type plan struct {
-	// members is the request's fingerprint; only needed with a key.
-	members map[string]string
+	// members makes the request's fingerprint. It is asked for with a key only.
+	members func() (map[string]string, error)
 	// expected is the result where nothing unusual happens.
 	expected idempotency.Result
 	// natural says that repeating the call without a key is safe.
@@ -56,6 +56,10 @@ type done struct {
 func (f *Fleet) accept(ctx context.Context, call Call, p plan) (Answer, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acceptTimeout)
 	defer cancel()
+	req, err := call.request(p)
+	if err != nil {
+		return Answer{}, err
+	}
 	wait, leave, err := f.enter(ctx, call)
 	if err != nil {
 		return Answer{}, err
@@ -65,7 +69,7 @@ func (f *Fleet) accept(ctx context.Context, call Call, p plan) (Answer, error) {
 	var answer Answer
 	for n := range maxCommits {
 		err = pg.InTx(ctx, f.db, func(tx *gorm.DB) (err error) {
-			answer, err = f.attempt(tx, call, p, attempt{again: n > 0, wait: wait})
+			answer, err = f.attempt(tx, req, p, attempt{again: n > 0, wait: wait})
 			return err
 		})
 		if !errors.Is(err, pg.ErrCommitUnknown) || n == maxCommits-1 || !pause(ctx, time.Duration(n)*commitPause) {
@@ -79,6 +83,18 @@ func (f *Fleet) accept(ctx context.Context, call Call, p plan) (Answer, error) {
 	}
 	f.cfg.Accepted()
 	return answer, nil
+}
+
+// request is what the call's key is to be bound to; without a key, nothing.
+func (c Call) request(p plan) (idempotency.Request, error) {
+	if c.Key == "" {
+		return idempotency.Request{}, nil
+	}
+	members, err := p.members()
+	return idempotency.Request{
+		Workspace: c.Workspace, Key: c.Key, Method: c.Method, Route: c.Route,
+		Path: c.Path, Members: members, RequestID: c.RequestID,
+	}, err
 }
 
 // enter passes the key's gate and returns what is left of the wait.
@@ -97,17 +113,13 @@ type attempt struct {
 }
 
 // attempt is the inside of the transaction.
-func (f *Fleet) attempt(tx *gorm.DB, call Call, p plan, a attempt) (Answer, error) {
-	if call.Key == "" {
+func (f *Fleet) attempt(tx *gorm.DB, req idempotency.Request, p plan, a attempt) (Answer, error) {
+	if req.Key == "" {
 		d, err := p.work(tx, a.again)
 		if err != nil {
 			return Answer{}, err
 		}
 		return p.answer(tx, d)
-	}
-	req := idempotency.Request{
-		Workspace: call.Workspace, Key: call.Key, Method: call.Method, Route: call.Route,
-		Path: call.Path, Members: p.members, RequestID: call.RequestID,
 	}
 	bound, mine, err := f.keys.Claim(tx, req, p.expected, a.wait)
 	if err != nil {
@@ -118,7 +130,7 @@ func (f *Fleet) attempt(tx *gorm.DB, call Call, p plan, a attempt) (Answer, erro
 		if d, err = f.fulfil(tx, req, p, a.again); err != nil {
 			return Answer{}, err
 		}
-	} else if bound.RequestID != call.RequestID {
+	} else if bound.RequestID != req.RequestID {
 		d.original = bound.RequestID
 	} // else an earlier run of this very request has committed: its first answer
 	answer, err := p.answer(tx, d)

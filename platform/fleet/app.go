@@ -23,16 +23,12 @@ import (
 // a provision, or by an app whose CVMs are gone) becomes this app, under the ID
 // that it has: a workspace has one app per name, for ever.
 func (f *Fleet) CreateApp(ctx context.Context, call Call, req api.CreateApp) (Answer, error) {
-	members, err := idempotency.Members(req, api.CreateApp{})
-	if err != nil {
-		return Answer{}, err
-	}
 	draft, err := f.draftApp(call.Workspace, req.Name)
 	if err != nil {
 		return Answer{}, err
 	}
 	return f.accept(ctx, call, plan{
-		members:  members,
+		members:  func() (map[string]string, error) { return idempotency.Members(req, api.CreateApp{}) },
 		expected: idempotency.Result{Status: http.StatusCreated, ResourceID: draft.ID},
 		work: func(tx *gorm.DB, again bool) (done, error) {
 			app, err := takeAppByName(tx, draft, 0)

@@ -20,17 +20,13 @@ import (
 // with the app and the CVM. Also CodeNotFound for an unknown app,
 // CodeProvisionNotFound, CodeQuotaExceeded.
 func (f *Fleet) CreateCVM(ctx context.Context, call Call, req api.CreateCVM) (Answer, error) {
-	members, err := createMembers(req)
-	if err != nil {
-		return Answer{}, err
-	}
 	c := f.newCreation(call, api.KindCVMCreate, 1)
 	source, err := f.firstSource(call, req)
 	if err != nil {
 		return Answer{}, err
 	}
 	return f.accept(ctx, call, plan{
-		members:  members,
+		members:  func() (map[string]string, error) { return createMembers(req) },
 		expected: c.result(c.ids[0]),
 		show:     showCVM,
 		work: func(tx *gorm.DB, again bool) (done, error) {

@@ -18,10 +18,6 @@ import (
 // is committed or expires. It starts nothing, and doing it again changes
 // nothing but the expiry: the same name has the same app_id, for ever.
 func (f *Fleet) Provision(ctx context.Context, call Call, spec api.Spec) (Answer, error) {
-	members, err := specMembers(spec)
-	if err != nil {
-		return Answer{}, err
-	}
 	draft, err := f.draftApp(call.Workspace, spec.Name)
 	if err != nil {
 		return Answer{}, err
@@ -31,7 +27,7 @@ func (f *Fleet) Provision(ctx context.Context, call Call, spec api.Spec) (Answer
 		return Answer{}, err
 	}
 	return f.accept(ctx, call, plan{
-		members:  members,
+		members:  func() (map[string]string, error) { return specMembers(spec) },
 		natural:  true,
 		expected: idempotency.Result{Status: http.StatusOK, ResourceID: draft.ID},
 		work: func(tx *gorm.DB, _ bool) (done, error) {

@@ -19,10 +19,6 @@ import (
 // being deleted, CodeInvalidState for one that failed before Owl had it,
 // CodeQuotaExceeded.
 func (f *Fleet) CreateReplicas(ctx context.Context, call Call, app, source api.ID, req api.CreateReplicas) (Answer, error) {
-	members, err := idempotency.Members(req, api.CreateReplicas{})
-	if err != nil {
-		return Answer{}, err
-	}
 	several, n := req.Count != nil, int64(1)
 	if several {
 		n = *req.Count
@@ -34,7 +30,7 @@ func (f *Fleet) CreateReplicas(ctx context.Context, call Call, app, source api.I
 		result, show = c.result(app), showCVMs
 	}
 	return f.accept(ctx, call, plan{
-		members:  members,
+		members:  func() (map[string]string, error) { return idempotency.Members(req, api.CreateReplicas{}) },
 		expected: result,
 		show:     show,
 		work: func(tx *gorm.DB, again bool) (done, error) {
