@@ -6,7 +6,7 @@ import (
 
 // Headers of the contract.
 const (
-	HeaderAPIKey                  = "X-API-Key"
+	HeaderAPIKey                  = "X-API-Key" //nolint:gosec // a header's name, not a key
 	HeaderIdempotencyKey          = "Idempotency-Key"
 	HeaderIdempotencyKeyExpiresAt = "Idempotency-Key-Expires-At"
 	HeaderIdempotentReplay        = "Idempotent-Replay"
@@ -30,11 +30,9 @@ func ParseIdempotencyKey(values []string) (string, error) {
 	if len(values) > 1 {
 		return "", badKey("was given more than once; send exactly one")
 	}
-	key, reason := values[0], ""
+	key, reason := values[0], checkKey(values[0], `"`)
 	if strings.HasPrefix(key, `"`) {
 		key, reason = unquoteKey(key)
-	} else {
-		reason = checkKey(key, `"`)
 	}
 	if reason != "" {
 		return "", badKey(reason)

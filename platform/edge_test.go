@@ -3,6 +3,7 @@ package platform_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -212,7 +213,7 @@ func TestEveryProblemTypeHasItsPage(t *testing.T) {
 	require.Contains(t, string(b.client().Raw(p.Type).Expect(http.StatusOK).Body), p.Title)
 	for _, code := range api.Codes() {
 		page := string(b.client().Raw("/problems/" + code.Slug()).Expect(http.StatusOK).Body)
-		require.Contains(t, page, fmt.Sprint(code.Status()), code)
+		require.Contains(t, page, strconv.Itoa(code.Status()), code)
 	}
 	b.client().Raw("/problems/nothing").Expect(http.StatusNotFound)
 }

@@ -53,8 +53,10 @@ type world struct {
 }
 
 func (b *testBundle) workspace(name string, nodes ...string) *world {
-	w := &world{b: b, token: b.newToken(name, token.ScopeWrite), nodes: nodes,
-		first: map[string]string{}, told: map[string]keyed{}, executed: map[string]int{}}
+	w := &world{
+		b: b, token: b.newToken(name, token.ScopeWrite), nodes: nodes,
+		first: map[string]string{}, told: map[string]keyed{}, executed: map[string]int{},
+	}
 	w.source = b.post("/cvms", b.spec("source")).As(w.token).Expect(http.StatusAccepted).CVM()
 	return w
 }
@@ -109,11 +111,11 @@ func (w *world) hold(k keyed, r *apitest.Reply) {
 // named is the IDs that an answer names, in order.
 func named(r *apitest.Reply) string {
 	if many := apitest.Decode[api.CVMs](r); len(many.Items) > 0 {
-		ids := many.Operation.ID
+		ids := []string{many.Operation.ID}
 		for _, c := range many.Items {
-			ids += " " + c.VMUUID.String()
+			ids = append(ids, c.VMUUID.String())
 		}
-		return ids
+		return strings.Join(ids, " ")
 	}
 	return apitest.Decode[struct{ ID api.ID }](r).ID.String()
 }
@@ -127,7 +129,7 @@ func (w *world) check() {
 			apps++
 			continue
 		}
-		for _, id := range strings.Fields(ids) {
+		for id := range strings.FieldsSeq(ids) {
 			if !strings.HasPrefix(id, "op_") {
 				named[id] = true
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -140,7 +141,7 @@ func TestADefiniteRefusalFailsTheOperation(t *testing.T) {
 func TestAnItemWithoutADefiniteAnswerStaysPending(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{404, 408, 418, 425, 429, 500, 502, 503, 504, 401, 403, 0} {
-		t.Run(fmt.Sprint(status), func(t *testing.T) {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			t.Parallel()
 			var posts sync.Map
 			owl := httptest.NewServer(answerItems(&posts, status, ""))

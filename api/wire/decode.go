@@ -105,15 +105,14 @@ func checkDepth(data []byte) error {
 
 // explain turns the decoder's error into one that a client can act on.
 func explain(err error) error {
-	var syntax *jsontext.SyntacticError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		if errors.Is(err, jsontext.ErrDuplicateName) {
 			return api.Invalid(member(syntax.JSONPointer), "is given twice")
 		}
 		return api.Invalid(member(syntax.JSONPointer), "is not valid JSON at byte %d", syntax.ByteOffset)
 	}
-	var semantic *json.SemanticError
-	if !errors.As(err, &semantic) {
+	semantic, ok := errors.AsType[*json.SemanticError](err)
+	if !ok {
 		return fmt.Errorf("decode body: %w", err)
 	}
 	field := member(semantic.JSONPointer)

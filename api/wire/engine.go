@@ -178,8 +178,8 @@ func writeError(c *gin.Context, err error) {
 // ProblemOf is the document for an error, and the Retry-After that goes with
 // it in seconds (0: none). An error without a code is a 500 that says nothing.
 func ProblemOf(ctx context.Context, err error) (problem api.Problem, retryAfter int) {
-	var coded *api.Error
-	if !errors.As(err, &coded) {
+	coded, ok := errors.AsType[*api.Error](err)
+	if !ok {
 		coded = api.Errorf(api.CodeInternal,
 			"the request met an error that is ours. It is safe to repeat with the same Idempotency-Key; "+
 				"if it happens again, report the request ID.")

@@ -61,7 +61,7 @@ func (b *testBundle) send(method, path, contentType, body string) (int, http.Hea
 	req.Header.Set("Content-Type", contentType)
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(b.t, err)
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // the body was read
 	data, err := io.ReadAll(resp.Body)
 	require.NoError(b.t, err)
 	return resp.StatusCode, resp.Header, data

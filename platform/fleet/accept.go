@@ -162,8 +162,7 @@ func (p plan) answer(tx *gorm.DB, d done) (Answer, error) {
 
 // refusal turns what the database did into what a client can act on.
 func refusal(err error, repeatable bool) error {
-	var coded *api.Error
-	if errors.As(err, &coded) {
+	if _, ok := errors.AsType[*api.Error](err); ok {
 		return err
 	}
 	if errors.Is(err, pg.ErrCommitUnknown) {

@@ -65,8 +65,8 @@ func answer(c *gin.Context, a fleet.Answer, err error) error {
 }
 
 func outcomeOf(err error) string {
-	var coded *api.Error
-	if !errors.As(err, &coded) {
+	coded, ok := errors.AsType[*api.Error](err)
+	if !ok {
 		return "error"
 	}
 	switch coded.Code { //nolint:exhaustive // the others are refusals

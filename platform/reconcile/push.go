@@ -124,8 +124,7 @@ func (r *Reconciler) logPush(ctx context.Context, requestID string, results []re
 // the call, not of an item, so it can refuse none of them.
 func failedCall(row claimed, err error) result {
 	res := result{row: row, verdict: unknown}
-	var answer *owlapi.StatusError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*owlapi.StatusError](err); ok {
 		res.after = answer.RetryAfter
 		if judgeCreate(answer.Status) == alarmed {
 			res.verdict = alarmed
@@ -140,8 +139,7 @@ func (r *Reconciler) judged(ctx context.Context, row claimed, answer owlapi.Batc
 	if res.verdict == confirmed && err != nil {
 		res.verdict = unknown // a torn record confirms nothing
 	}
-	var problem *owlapi.StatusError
-	if res.verdict == refused && errors.As(err, &problem) {
+	if problem, ok := errors.AsType[*owlapi.StatusError](err); ok && res.verdict == refused {
 		failure := refusal(answer.Status, problem.Problem)
 		res.failure = &failure
 		r.cfg.Logger.ErrorContext(ctx, "create refused for good", slog.String("cvm_id", row.ID.String()),

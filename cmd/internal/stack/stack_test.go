@@ -182,9 +182,15 @@ func TestARestartOfEitherSideLosesNothing(t *testing.T) {
 }
 
 // TestACreateIsRunningSoonAfterItsBoot: within 100 ms of the boot time, in the
-// median of an idle system.
-func TestACreateIsRunningSoonAfterItsBoot(t *testing.T) {
-	const boot, bound = 200 * time.Millisecond, 100 * time.Millisecond
+// median of an idle system. ROOST_TEST_IDLE=1 says that it is idle, as in the
+// step of `make check` that runs this alone; beside other tests it may take
+// ten times that.
+func TestACreateIsRunningSoonAfterItsBoot(t *testing.T) { //nolint:paralleltest // it measures time
+	const boot = 200 * time.Millisecond
+	bound := time.Second
+	if os.Getenv("ROOST_TEST_IDLE") == "1" {
+		bound = 100 * time.Millisecond
+	}
 	s := stack.Start(t, stack.Options{Boot: boot})
 	c := s.Client()
 	var beyond []time.Duration
