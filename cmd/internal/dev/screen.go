@@ -67,7 +67,7 @@ func (s *screen) ready(sum summary) error {
 	text.WriteString(sum.createCommand())
 	text.WriteString("\nKill Owl and create at once: 202 all the same. Owl is back after 5 s, and then the machine runs.\n\n")
 	fmt.Fprintf(&text, "kill -9 %d\n%s", sum.owlPID, sum.createCommand())
-	fmt.Fprintf(&text, "curl -s %s/api/v1/cvms -H 'X-API-Key: %s'\n", sum.platform, sum.token)
+	fmt.Fprintf(&text, "curl -sw '\\n' %s/api/v1/cvms -H 'X-API-Key: %s'\n", sum.platform, sum.token)
 	text.WriteString("\nCtrl-C stops everything.\n")
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,7 @@ func (s *screen) ready(sum summary) error {
 // used, so that the first paste is always the one that does the work.
 func (sum summary) createCommand() string {
 	fresh := freshSuffix()
-	return fmt.Sprintf(`curl -i %s/api/v1/cvms -H 'X-API-Key: %s' \
+	return fmt.Sprintf(`curl -iw '\n' %s/api/v1/cvms -H 'X-API-Key: %s' \
   -H 'Content-Type: application/json' -H 'Idempotency-Key: create-hello-%s' \
   -d '{"name":"hello-%s","instance_type":"tdx.small","compose_file":{"docker_compose_file":"services: {web: {image: nginx}}"}}'
 `, sum.platform, sum.token, fresh, fresh)
