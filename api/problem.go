@@ -208,6 +208,9 @@ type Error struct {
 	DeletedAt *Time
 	Record    json.RawMessage
 
+	// KeyExpiresAt is sent as a header when the request's key is bound.
+	KeyExpiresAt *Time
+
 	Err error // the cause: logged, never shown
 }
 

@@ -75,7 +75,9 @@ func TestAnotherBodyUnderTheKeyIsAConflictThatNamesIt(t *testing.T) {
 	before := b.rows()
 
 	other := strings.Replace(apitest.Spec("web", "services: {api: {}}"), "tdx.small", "tdx.large", 1)
-	p := b.post("/cvms", other).Key("k").Send().Refuse(api.CodeIdempotencyKeyReused)
+	mismatch := b.post("/cvms", other).Key("k").Send()
+	p := mismatch.Refuse(api.CodeIdempotencyKeyReused)
+	require.NotEmpty(t, mismatch.Header.Get(api.HeaderIdempotencyKeyExpiresAt), "every answer to a bound key says how long it is")
 	require.False(t, p.Retryable)
 	require.Equal(t, []string{"/compose_file/docker_compose_file", "/instance_type"}, apitest.Fields(p))
 	require.NotContains(t, p.Detail+fmt.Sprint(p.Errors), "tdx.large")

@@ -168,6 +168,9 @@ func writeError(c *gin.Context, err error) {
 	if retryAfter > 0 {
 		c.Header("Retry-After", strconv.Itoa(retryAfter))
 	}
+	if coded, ok := errors.AsType[*api.Error](err); ok && coded.KeyExpiresAt != nil {
+		c.Header(api.HeaderIdempotencyKeyExpiresAt, coded.KeyExpiresAt.String())
+	}
 	body, encodeErr := Encode(problem)
 	if encodeErr != nil {
 		body = []byte(`{}`) // cannot happen: a Problem holds only strings

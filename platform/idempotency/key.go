@@ -262,9 +262,11 @@ func compare(r row, req Request) error {
 	if fields == nil {
 		return nil
 	}
+	expires := api.NewTime(r.ExpiresAt)
 	return &api.Error{
-		Code:   api.CodeIdempotencyKeyReused,
-		Fields: fields,
+		Code:         api.CodeIdempotencyKeyReused,
+		Fields:       fields,
+		KeyExpiresAt: &expires,
 		Detail: "this key was bound to another request (" + r.RequestID + "). Nothing was done: send the first request " +
 			"unchanged to learn its outcome, or use a new key for a new request.",
 	}
