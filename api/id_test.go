@@ -3,7 +3,6 @@ package api_test
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strings"
 	"sync"
@@ -208,6 +207,6 @@ func TestOnlyTheNilUUIDIsZero(t *testing.T) {
 	for i := range 16 {
 		var id api.ID
 		id[i] = 1
-		require.False(t, id.IsZero(), fmt.Sprint(i))
+		require.False(t, id.IsZero(), "byte %d", i)
 	}
 }

@@ -155,6 +155,12 @@ func coded(t *testing.T, err error, code api.Code) *api.Error {
 	return e
 }
 
+func requireCode(t require.TestingT, err error, code api.Code) {
+	var e *api.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, code, e.Code, e.Detail)
+}
+
 // requireReplay checks that o is exactly what bound the key.
 func requireReplay(t *testing.T, want idempotency.Bound, o outcome) {
 	t.Helper()
@@ -165,7 +171,7 @@ func requireReplay(t *testing.T, want idempotency.Bound, o outcome) {
 
 func requireSameBound(t *testing.T, want, got idempotency.Bound) {
 	t.Helper()
-	require.True(t, want.Result.Equal(got.Result), "%+v is not %+v", got.Result, want.Result)
+	require.True(t, want.Equal(got.Result), "%+v is not %+v", got.Result, want.Result)
 	require.Equal(t, want.RequestID, got.RequestID)
 	require.True(t, want.CreatedAt.Equal(got.CreatedAt), "%s is not %s", got.CreatedAt, want.CreatedAt)
 	require.True(t, want.ExpiresAt.Equal(got.ExpiresAt), "%s is not %s", got.ExpiresAt, want.ExpiresAt)

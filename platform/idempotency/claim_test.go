@@ -139,7 +139,7 @@ func TestWorkspacesDoNotSenseEachOther(t *testing.T) {
 	other := b.request("k")
 	other.Workspace, other.Method, other.Members = b.mint.ID(), "PUT", map[string]string{"/x": "canary"}
 	theirs := b.bind(t, other)
-	require.False(t, ours.Result.Equal(theirs.Result))
+	require.False(t, ours.Equal(theirs.Result))
 
 	// A transaction of theirs that is open does not make ours wait, and
 	// neither an expiry nor a rebinding of theirs touches ours.
@@ -159,6 +159,23 @@ func TestWorkspacesDoNotSenseEachOther(t *testing.T) {
 	b.bind(t, other) // took over its own row
 	requireReplay(t, ours, b.claim(t, b.request("k"), 0))
 	require.Equal(t, 3, b.rows(t))
+}
+
+func TestATakeOverTouchesItsOwnKeyAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, key := range []string{"k", "other"} {
+		b.bind(t, b.request(key))
+		b.expire(t, key)
+	}
+	versions := []string{b.rowVersion(t, "k"), b.rowVersion(t, "other")}
+	twin := b.request("k")
+	twin.Workspace = b.mint.ID()
+	b.bind(t, twin)
+	require.NoError(t, b.db.Exec(`UPDATE idempotency_keys SET expires_at = now() - interval '1 hour' WHERE workspace_id = ?`,
+		twin.Workspace).Error)
+	b.bind(t, twin) // takes over, while ours are expired too
+	require.Equal(t, versions, []string{b.rowVersion(t, "k"), b.rowVersion(t, "other")})
 }
 
 func TestARolledBackClaimHasNeverUsedItsKey(t *testing.T) {
@@ -271,7 +288,8 @@ func TestResultsAreEqualWhenAllOfThemIs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.result()
-	require.True(t, r.Equal(r))
+	same := r
+	require.True(t, r.Equal(same))
 	for _, change := range []func(*idempotency.Result){
 		func(r *idempotency.Result) { r.Status++ },
 		func(r *idempotency.Result) { r.OperationID += "x" },
@@ -307,8 +325,8 @@ func TestAReplayAndAMismatchNeitherWriteNorLock(t *testing.T) {
 		got, mine, err := b.keys.Claim(tx, req, b.result(), patience)
 		require.False(t, mine)
 		requireSameBound(t, bound, got)
-		if req.Method == "PUT" {
-			coded(t, err, api.CodeIdempotencyKeyReused)
+		if req.Method == other.Method {
+			requireCode(t, err, api.CodeIdempotencyKeyReused)
 		} else {
 			require.NoError(t, err)
 		}

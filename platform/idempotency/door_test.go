@@ -2,7 +2,7 @@ package idempotency
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,7 +51,7 @@ func TestTheGateKeepsNothingOfWhoHasLeft(t *testing.T) {
 				<-time.After(time.Duration(v.arrivesAfterMS) * time.Millisecond / 10)
 				ctx, cancel := context.WithTimeout(context.Background(), v.canceledAfter/10)
 				defer cancel()
-				leave, err := g.Enter(ctx, workspace, fmt.Sprint(v.key), v.wait/10)
+				leave, err := g.Enter(ctx, workspace, strconv.Itoa(v.key), v.wait/10)
 				if err != nil {
 					return
 				}

@@ -34,12 +34,12 @@ func TestAnExpiredKeyIsNew(t *testing.T) {
 			req.Method, req.Route, req.Path, req.Members = "PUT", "/other", nil, map[string]string{"/x": "digest"}
 			second := b.bind(t, req)
 			require.Equal(t, req.RequestID, second.RequestID)
-			require.False(t, first.Result.Equal(second.Result))
+			require.False(t, first.Equal(second.Result))
 			require.False(t, second.CreatedAt.Before(first.ExpiresAt.Add(-ttl)))
 			require.InDelta(t, ttl.Seconds(), second.ExpiresAt.Sub(second.CreatedAt).Seconds(), 1)
 			require.Equal(t, 1, b.rows(t))
 			requireReplay(t, second, b.claim(t, req, 0))
-			coded(t, b.claim(t, b.request("k"), 0).err, api.CodeIdempotencyKeyReused)
+			requireCode(t, b.claim(t, b.request("k"), 0).err, api.CodeIdempotencyKeyReused)
 		})
 	}
 }
@@ -58,11 +58,11 @@ func TestAKeyIsKeptUntilItsOperationHasEnded(t *testing.T) {
 	o := b.claim(t, b.request("k"), 0)
 	require.NoError(t, o.err)
 	require.False(t, o.mine)
-	require.True(t, first.Result.Equal(o.bound.Result))
+	require.True(t, first.Equal(o.bound.Result))
 	require.Equal(t, []string{first.OperationID}, asked)
 	other := b.request("k")
 	other.Method = "PUT"
-	coded(t, b.claim(t, other, 0).err, api.CodeIdempotencyKeyReused)
+	requireCode(t, b.claim(t, other, 0).err, api.CodeIdempotencyKeyReused)
 
 	b.keys.Running = always(false)
 	b.bind(t, other)
@@ -110,7 +110,7 @@ func TestExpiryIsByPostgresClock(t *testing.T) {
 	got, mine, err := b.keys.Claim(tx, b.request("k"), b.result(), 0)
 	require.NoError(t, err)
 	require.False(t, mine)
-	require.True(t, bound.Result.Equal(got.Result))
+	require.True(t, bound.Equal(got.Result))
 	require.True(t, got.ExpiresAt.Before(time.Now()), "the application's clock would say that it has expired")
 	require.NoError(t, tx.Commit().Error)
 	b.bind(t, b.request("k"))
@@ -154,7 +154,7 @@ func TestOfTwoThatTakeOverAnExpiredKeyOneDoes(t *testing.T) {
 				if sameBody {
 					requireReplay(t, winner, o)
 				} else {
-					coded(t, o.err, api.CodeIdempotencyKeyReused)
+					requireCode(t, o.err, api.CodeIdempotencyKeyReused)
 				}
 			})
 			require.Equal(t, 1, b.rows(t))
@@ -179,7 +179,7 @@ func TestATakeOverWaitsNoLongerThanItMay(t *testing.T) {
 	b.expire(t, "k")
 	b.hold(t, b.request("k")) // takes over, and stays
 	start := time.Now()
-	coded(t, b.claim(t, b.request("k"), 100*time.Millisecond).err, api.CodeKeyInProgress)
+	requireCode(t, b.claim(t, b.request("k"), 100*time.Millisecond).err, api.CodeKeyInProgress)
 	require.GreaterOrEqual(t, time.Since(start), 100*time.Millisecond)
 	require.Less(t, time.Since(start), 2*time.Second)
 }
@@ -194,7 +194,7 @@ func TestATakeOverOfARowThatIsLockedWaitsNoLongerThanItMay(t *testing.T) {
 	locker := b.begin(t)
 	require.NoError(t, locker.Exec(`SELECT 1 FROM idempotency_keys FOR UPDATE`).Error)
 	start := time.Now()
-	coded(t, b.claim(t, b.request("k"), 100*time.Millisecond).err, api.CodeKeyInProgress)
+	requireCode(t, b.claim(t, b.request("k"), 100*time.Millisecond).err, api.CodeKeyInProgress)
 	require.GreaterOrEqual(t, time.Since(start), 100*time.Millisecond)
 	require.Less(t, time.Since(start), 2*time.Second)
 }

@@ -25,7 +25,7 @@ func TestLookupOfWhatIsNotBoundIsNotFound(t *testing.T) {
 	b.bind(t, b.request("k"))
 	b.bind(t, b.request("expired"))
 	b.expire(t, "expired")
-	b.hold(t, b.request("open"))
+	b.hold(t, b.request("open")) // rolled back after the subtests
 	for name, tc := range map[string]struct {
 		workspace api.ID
 		key       string
@@ -38,8 +38,9 @@ func TestLookupOfWhatIsNotBoundIsNotFound(t *testing.T) {
 		"the empty key, which is none": {b.workspace, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			got, err := b.keys.Lookup(b.db, tc.workspace, tc.key)
-			coded(t, err, api.CodeNotFound)
+			requireCode(t, err, api.CodeNotFound)
 			require.Empty(t, got)
 		})
 	}
@@ -53,8 +54,8 @@ func TestLookupFindsAnExpiredKeyWhoseOperationRuns(t *testing.T) {
 	b.keys.Running = always(true)
 	got, err := b.keys.Lookup(b.db, b.workspace, "k")
 	require.NoError(t, err)
-	require.True(t, bound.Result.Equal(got.Result))
+	require.True(t, bound.Equal(got.Result))
 	b.keys.Running = always(false)
 	_, err = b.keys.Lookup(b.db, b.workspace, "k")
-	coded(t, err, api.CodeNotFound)
+	requireCode(t, err, api.CodeNotFound)
 }

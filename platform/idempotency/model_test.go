@@ -85,12 +85,6 @@ func (b *modelBinding) check(t *rapid.T, got idempotency.Bound) {
 	require.Equal(t, b.requestID, got.RequestID)
 }
 
-func requireCode(t *rapid.T, err error, code api.Code) {
-	var e *api.Error
-	require.ErrorAs(t, err, &e)
-	require.Equal(t, code, e.Code)
-}
-
 func (m *model) draw(t *rapid.T) int { return rapid.IntRange(0, len(m.keys)-1).Draw(t, "key") }
 
 // opened are the keys that an open transaction is binding.

@@ -53,7 +53,7 @@ func TestNoWaitIsNoWait(t *testing.T) {
 	b.hold(t, b.request("k"))
 	for _, wait := range []time.Duration{0, time.Nanosecond, -time.Second} {
 		start := time.Now()
-		coded(t, b.claim(t, b.request("k"), wait).err, api.CodeKeyInProgress)
+		requireCode(t, b.claim(t, b.request("k"), wait).err, api.CodeKeyInProgress)
 		require.Less(t, time.Since(start), time.Second)
 	}
 }
@@ -64,11 +64,11 @@ func TestAnotherBodyWaitsTooAndThenMismatches(t *testing.T) {
 	holder, _ := b.hold(t, b.request("k"))
 	other := b.request("k")
 	other.Method = "PUT"
-	coded(t, b.claim(t, other, 0).err, api.CodeKeyInProgress)
+	requireCode(t, b.claim(t, other, 0).err, api.CodeKeyInProgress)
 	second := later(func() outcome { return b.claim(t, other, patience) })
 	waitedFor(t, holder, 1)
 	require.NoError(t, holder.Commit().Error)
-	coded(t, (<-second).err, api.CodeIdempotencyKeyReused)
+	requireCode(t, (<-second).err, api.CodeIdempotencyKeyReused)
 }
 
 func TestOneThatWaitsReplaysWhatIsCommittedMeanwhile(t *testing.T) {

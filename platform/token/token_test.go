@@ -58,6 +58,11 @@ func (b *testBundle) refusal(t *testing.T, secret string) *api.Error {
 	return e
 }
 
+func (b *testBundle) requireRefused(t *testing.T, secret string) {
+	t.Helper()
+	require.Equal(t, api.CodeUnauthenticated, b.refusal(t, secret).Code)
+}
+
 func TestATokenSaysWhoHoldsIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -145,7 +150,7 @@ func TestARevocationHoldsAtOnceAndForThatTokenAlone(t *testing.T) {
 		_, err := token.Authenticate(t.Context(), b.db, other)
 		require.NoError(t, err)
 		require.NoError(t, token.Revoke(t.Context(), b.db, id))
-		b.refusal(t, secret)
+		b.requireRefused(t, secret)
 	}
 }
 
@@ -193,7 +198,7 @@ func TestATokenExpiresByPostgresClock(t *testing.T) {
 	_, err = token.Authenticate(t.Context(), tx, secret)
 	require.NoError(t, err)
 	require.NoError(t, tx.Rollback().Error)
-	b.refusal(t, secret)
+	b.requireRefused(t, secret)
 }
 
 func TestATokenWithoutTTLDoesNotExpire(t *testing.T) {
@@ -261,7 +266,7 @@ func TestARevokedSecretDoesNotComeBack(t *testing.T) {
 		Workspace: "ours", Scope: token.ScopeWrite, Secret: secret,
 	})
 	require.ErrorContains(t, err, "revoked")
-	b.refusal(t, secret)
+	b.requireRefused(t, secret)
 }
 
 func TestFiftyAtOnceMakeOneWorkspace(t *testing.T) {
