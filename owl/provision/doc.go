@@ -48,5 +48,6 @@
 // database, is found by comparing the driver's List with the registry once a
 // minute: machines of deleted CVMs are removed, those that differ or are
 // missing become due, and machines nobody ever asked for are counted and left
-// alone.
+// alone. A row that is behind its driver (Owl's database was restored) is
+// refused as stale until its caller, who compares too, has pushed it forward.
 package provision

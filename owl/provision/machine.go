@@ -33,7 +33,9 @@ func (p *Provisioner) machine(ctx context.Context, row models.OwlCVM) {
 }
 
 func (p *Provisioner) remove(ctx context.Context, row models.OwlCVM) (written bool, err error) {
-	failed := p.metrics.call("remove", p.cfg.Driver.Remove(ctx, row.ID))
+	call, cancel := context.WithTimeout(ctx, driverTimeout)
+	defer cancel()
+	failed := p.metrics.call("remove", p.cfg.Driver.Remove(call, row.ID))
 	if failed != nil {
 		return p.retry(ctx, "cvms", claim{row.ID, row.Fence}, failed)
 	}
@@ -67,7 +69,9 @@ func endRulesOf(tx *gorm.DB, cvmID api.ID) error {
 }
 
 func (p *Provisioner) ensure(ctx context.Context, row models.OwlCVM) (written bool, err error) {
-	observed, failed := p.cfg.Driver.Ensure(ctx, row.ID, row.Generation, driver.Desired{
+	call, cancel := context.WithTimeout(ctx, driverTimeout)
+	defer cancel()
+	observed, failed := p.cfg.Driver.Ensure(call, row.ID, row.Generation, driver.Desired{
 		Name: row.Name, Spec: []byte(row.Spec), Power: row.Power, Restart: row.Restart,
 	})
 	failed = p.metrics.call("ensure", failed)

@@ -22,6 +22,7 @@ const (
 	// all of their time is waiting.
 	DefaultSlots = 256
 
+	driverTimeout = 15 * time.Minute // for one call; then it is made again
 	backoffFirst  = 200 * time.Millisecond
 	backoffMax    = 15 * time.Second
 	resultTimeout = 5 * time.Second // for what is written after the work

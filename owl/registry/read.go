@@ -51,7 +51,7 @@ type List struct {
 
 // CVMs returns records.
 func (r *Registry) CVMs(ctx context.Context, list List) ([]owlapi.CVM, error) {
-	columns := cvmColumns
+	columns := strings.Replace(cvmColumns, " create_digests,", "", 1) // not part of the record
 	if list.OmitSpec {
 		columns = strings.Replace(columns, " spec,", " NULL::json AS spec,", 1)
 	}
