@@ -223,6 +223,7 @@ func TestCreateRefusesWhatMakesNoSense(t *testing.T) {
 	} {
 		secret, id, err := token.Create(t.Context(), b.db, b.mint, p)
 		require.Error(t, err, name)
+		require.NotContains(t, err.Error(), "create token", "%s: it is not left to the database", name)
 		require.Empty(t, secret+id, name)
 	}
 	require.Zero(t, b.count(t, "tokens"))
