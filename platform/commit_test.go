@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -88,35 +90,58 @@ func (b *testBundle) appID(name string) string {
 	return app.ID.String()
 }
 
+// TestADatabaseThatIsAwayDoesNotEndTheDoubt: after a lost acknowledgement, a
+// connection that cannot be made proves nothing.
+func TestADatabaseThatIsAwayDoesNotEndTheDoubt(t *testing.T) {
+	t.Parallel()
+	b, proxy := setupBehindProxy(t)
+	source := b.create("web")
+	path := "/apps/" + source.AppID.String() + "/cvms/" + source.VMUUID.String() + "/replicas"
+	away := func(connections int) pgproxy.Fate {
+		return func() (deliver, reply bool) {
+			proxy.Refuse(connections)
+			return pgproxy.LoseReply()
+		}
+	}
+	proxy.Next(away(3))
+	require.False(t, b.post(path, ``).Expect(http.StatusAccepted).Replayed(), "it comes back: the first answer")
+	require.Equal(t, 2, b.count("cvms"))
+
+	proxy.Next(away(1000))
+	p := b.post(path, ``).Send().Refuse(api.CodeUnavailable)
+	require.False(t, p.Retryable, "it may have been done: %s", p.Detail)
+	proxy.Refuse(0)
+	require.Equal(t, 3, b.count("cvms"), "and it was")
+}
+
 // TestAnUnclearCommitIsOnlyRetryableWhereRepeatingIsSafe: Postgres never says.
 func TestAnUnclearCommitIsOnlyRetryableWhereRepeatingIsSafe(t *testing.T) {
 	t.Parallel()
-	b, proxy := setupBehindProxy(t)
-	source := b.post("/cvms", b.spec("web")).Expect(http.StatusAccepted).CVM()
-	path := "/apps/" + source.AppID.String() + "/cvms/" + source.VMUUID.String() + "/replicas"
-	never := make([]pgproxy.Fate, 20)
-	for i := range never {
-		never[i] = pgproxy.LoseRequest
-	}
 	for name, tc := range map[string]struct {
-		call      *apitest.Call
+		call      func(b *testBundle, replicas string) *apitest.Call
 		retryable bool
 	}{
-		"replica with a key":    {b.post(path, ``).Key("k"), true},
-		"replica without one":   {b.post(path, ``), false},
-		"provision without one": {b.post("/cvms/provision", b.spec("other")), true},
+		"replica with a key":    {func(b *testBundle, replicas string) *apitest.Call { return b.post(replicas, ``).Key("k") }, true},
+		"replica without one":   {func(b *testBundle, replicas string) *apitest.Call { return b.post(replicas, ``) }, false},
+		"provision without one": {func(b *testBundle, _ string) *apitest.Call { return b.post("/cvms/provision", b.spec("new")) }, true},
 	} {
-		proxy.Next(never...)
-		r := tc.call.Send()
-		p := r.Refuse(api.CodeUnavailable)
-		require.Equal(t, tc.retryable, p.Retryable, name)
-		require.NotEmpty(t, r.Header.Get("Retry-After"))
-		if !tc.retryable {
-			require.Contains(t, p.Detail, "list")
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, proxy := setupBehindProxy(t)
+			source := b.create("web")
+			request := tc.call(b, "/apps/"+source.AppID.String()+"/cvms/"+source.VMUUID.String()+"/replicas")
+			proxy.Next(slices.Repeat([]pgproxy.Fate{pgproxy.LoseRequest}, 100)...)
+			r := request.Send()
+			p := r.Refuse(api.CodeUnavailable)
+			require.Equal(t, tc.retryable, p.Retryable)
+			require.NotEmpty(t, r.Header.Get("Retry-After"))
+			require.Equal(t, !tc.retryable, strings.Contains(p.Detail, "list"))
+			proxy.Next()
+			if tc.retryable {
+				require.False(t, request.Send().Replayed(), "nothing had happened")
+			}
+		})
 	}
-	proxy.Next()
-	require.False(t, b.post(path, ``).Key("k").Expect(http.StatusAccepted).Replayed())
 }
 
 // TestAClientThatLeavesCancelsNothing: once it has begun, the work has its

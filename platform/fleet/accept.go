@@ -18,12 +18,11 @@ const (
 	// acceptTimeout bounds a request's work from its first statement on,
 	// whatever its client does.
 	acceptTimeout = 10 * time.Second
-	// maxCommits bounds how often a transaction whose COMMIT was not answered
-	// is run again.
-	maxCommits = 4
-	// commitPause is the step between two of them: the first repeat is
-	// immediate, but a server that restarts is not back at once.
-	commitPause = 250 * time.Millisecond
+	// maxRuns bounds how often a transaction runs whose COMMIT was not answered.
+	maxRuns = 8
+	// runPause is by how much the pause between two of them grows. The first
+	// repeat is immediate; a server that restarts takes seconds.
+	runPause = 250 * time.Millisecond
 	// retryAfter is what a 503 asks for.
 	retryAfter = time.Second
 )
@@ -66,23 +65,51 @@ func (f *Fleet) accept(ctx context.Context, call Call, p plan) (Answer, error) {
 	}
 	defer leave()
 
-	var answer Answer
-	for n := range maxCommits {
-		err = pg.InTx(ctx, f.db, func(tx *gorm.DB) (err error) {
-			answer, err = f.attempt(tx, req, p, attempt{again: n > 0, wait: wait})
-			return err
-		})
-		if !errors.Is(err, pg.ErrCommitUnknown) || n == maxCommits-1 || !pause(ctx, time.Duration(n)*commitPause) {
-			break
-		}
-		f.cfg.Logger.WarnContext(ctx, "commit unknown: running the same transaction again",
-			slog.String("request_id", call.RequestID), slog.Int("attempt", n+1), slog.Any("error", err))
-	}
+	answer, err := f.runUntilKnown(ctx, call, func(tx *gorm.DB, again bool) (Answer, error) {
+		return f.attempt(tx, req, p, attempt{again: again, wait: wait})
+	})
 	if err != nil {
 		return Answer{}, refusal(err, call.Key != "" || p.natural)
 	}
-	f.cfg.Accepted()
+	if !answer.Replayed {
+		f.cfg.Accepted()
+	}
 	return answer, nil
+}
+
+// runUntilKnown runs a transaction, and runs it again while an earlier run of
+// it may have been committed. From the first COMMIT without an answer on, only
+// two things end the doubt: a run that commits, and a refusal that was decided
+// under the locks which the earlier run held. A database that is away does not.
+func (f *Fleet) runUntilKnown(
+	ctx context.Context, call Call, run func(tx *gorm.DB, again bool) (Answer, error),
+) (answer Answer, err error) {
+	var doubt error
+	for n := range maxRuns {
+		err = pg.InTx(ctx, f.db, func(tx *gorm.DB) (err error) {
+			answer, err = run(tx, doubt != nil)
+			return err
+		})
+		if errors.Is(err, pg.ErrCommitUnknown) {
+			doubt = err
+		}
+		if doubt == nil || err == nil || definite(err) {
+			return answer, err
+		}
+		f.cfg.Logger.WarnContext(ctx, "commit unknown: running the same transaction again",
+			slog.String("request_id", call.RequestID), slog.Int("run", n+1), slog.Any("error", err))
+		if !pause(ctx, time.Duration(n)*runPause) {
+			break
+		}
+	}
+	return Answer{}, doubt
+}
+
+// definite reports whether err is a refusal that says something about the
+// request, rather than about the database or another request.
+func definite(err error) bool {
+	coded, ok := errors.AsType[*api.Error](err)
+	return ok && !coded.Code.Retryable()
 }
 
 // request is what the call's key is to be bound to; without a key, nothing.

@@ -52,12 +52,14 @@ func (r *Reconciler) observe(ctx context.Context, ids []api.ID) error {
 	if len(records) == 0 {
 		return nil
 	}
-	settled, err := r.record(ctx, records)
+	unsettled, err := r.record(ctx, records)
 	if err != nil {
 		return err
 	}
 	r.watch.saw(records)
-	r.watch.drop(settled...)
+	// Those at rest need no watching, nor those whose row takes no sighting
+	// any more: whatever they wait for, they are due in their row.
+	r.watch.drop(slices.DeleteFunc(idsOf(records), func(id api.ID) bool { return slices.Contains(unsettled, id) })...)
 	return nil
 }
 
@@ -85,9 +87,9 @@ func (r *Reconciler) lost(ctx context.Context, ids []api.ID) error {
 	return nil
 }
 
-// record keeps what Owl shows, ends operations, and returns the CVMs whose
-// present generation has been observed: they are at rest.
-func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (settled []api.ID, err error) {
+// record keeps what Owl shows, ends operations, and returns the CVMs that it
+// wrote and whose present generation is still to be observed.
+func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettled []api.ID, err error) {
 	slices.SortFunc(records, func(a, b owlapi.CVM) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	err = pg.InTx(ctx, r.db, func(tx *gorm.DB) error {
 		var rows []struct {
@@ -110,15 +112,14 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (settled 
 		if err != nil {
 			return fmt.Errorf("record status: %w", err)
 		}
-		settled = nil
 		for _, row := range rows {
-			if row.Rest {
-				settled = append(settled, row.ID)
+			if !row.Rest {
+				unsettled = append(unsettled, row.ID)
 			}
 		}
 		return endOperations(tx, idsOf(records))
 	})
-	return settled, err
+	return unsettled, err
 }
 
 func sightings(records []owlapi.CVM) (values string, args []any) {

@@ -40,6 +40,7 @@ type Proxy struct {
 	mu      sync.Mutex
 	fates   []Fate // of the next COMMITs; then they pass
 	commits int
+	refuse  int // of the next connections
 }
 
 // Start puts a proxy in front of the database. It ends with the test.
@@ -66,6 +67,24 @@ func (p *Proxy) Next(fates ...Fate) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fates = fates
+}
+
+// Refuse cuts the next n connections before they reach Postgres, as a server
+// does that restarts.
+func (p *Proxy) Refuse(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = n
+}
+
+func (p *Proxy) refuses() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuse == 0 {
+		return false
+	}
+	p.refuse--
+	return true
 }
 
 // Commits is how many COMMITs the proxy has seen.
@@ -104,6 +123,9 @@ func (p *Proxy) accept(listener net.Listener) {
 // serve copies both ways until one side closes or a COMMIT is lost.
 func (p *Proxy) serve(client net.Conn) error {
 	defer client.Close() //nolint:errcheck // ends the other direction
+	if p.refuses() {
+		return nil
+	}
 	server, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.upstream)
 	if err != nil {
 		return fmt.Errorf("dial upstream: %w", err)
