@@ -346,6 +346,56 @@ func TestDevKilledAndStartedAgain(t *testing.T) {
 	again.awaitGone(pids)
 }
 
+// TestDevSecondSignal stops Owl with SIGSTOP, which no request to end reaches.
+func TestDevSecondSignal(t *testing.T) {
+	t.Parallel()
+	b := setup(t, t.TempDir())
+	pids := b.pids()
+	_, owl := b.part("Owl")
+	_, platform := b.part("Platform")
+	if err := syscall.Kill(owl, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(owl, syscall.SIGKILL) })
+	if err := b.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitGone([]int{platform})
+	begin := time.Now()
+	b.end(syscall.SIGINT)
+	if code := b.cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("exit code %d after two signals, want 130", code)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %s to obey the second signal", took)
+	}
+	if onLinux() {
+		b.awaitGone(pids)
+	}
+}
+
+// TestDevFollowsPostgresToAnotherPort takes Postgres' port while it is dead.
+func TestDevFollowsPostgresToAnotherPort(t *testing.T) {
+	t.Parallel()
+	b := setup(t, t.TempDir())
+	cvm, _ := b.create("before")
+	addr, postgres := b.part("Postgres")
+	kill(t, postgres)
+	b.eventually("the port is free", func() bool {
+		listener, err := net.Listen("tcp", addr)
+		if err == nil {
+			t.Cleanup(func() { _ = listener.Close() })
+		}
+		return err == nil
+	})
+	b.await("Postgres has moved")
+	b.await("Owl is back")
+	b.await("Platform is back")
+	b.awaitRunning(cvm)
+	after, _ := b.create("after")
+	b.awaitRunning(after)
+}
+
 func TestDevOnAServerOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	server, err := pglocal.Start(t.Context(), pglocal.Config{Throwaway: true})

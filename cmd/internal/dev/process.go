@@ -89,11 +89,10 @@ func (p *process) stop() {
 }
 
 // exit describes an end that nobody asked for, with the last lines of the log
-// unless a signal explains it. Call it after done.
+// where only they can say why. Call it after done.
 func (p *process) exit() string {
 	state := p.cmd.ProcessState
-	status, ok := state.Sys().(syscall.WaitStatus)
-	if ok && status.Signaled() {
+	if state.ExitCode() <= 0 { // told to end, or killed (-1)
 		return state.String()
 	}
 	return state.String() + p.logTail()
