@@ -157,8 +157,9 @@ func TestAClientThatLeavesCancelsNothing(t *testing.T) {
 	client := http.Client{Timeout: 200 * time.Millisecond}
 	_, err := b.post("/cvms", b.spec("web")).Key("k").Through(&client)
 	require.Error(t, err)
-	require.Equal(t, 1, b.count("pg_stat_activity", "wait_event_type = 'Lock' AND datname = current_database()"),
-		"the work goes on waiting")
+	eventually(t, "the work goes on waiting", func() bool {
+		return b.count("pg_stat_activity", "wait_event_type = 'Lock' AND datname = current_database()") == 1
+	})
 	require.NoError(t, holder.Rollback().Error)
 	eventually(t, "the create is accepted", func() bool { return b.count("cvms") == 1 })
 	require.True(t, b.post("/cvms", b.spec("web")).Key("k").Expect(http.StatusAccepted).Replayed())
