@@ -255,17 +255,37 @@ func TestWhatComesDuringTheBootIsPickedUp(t *testing.T) {
 	require.Equal(t, []string{"create", "remove"}, b.effects(t, deleted))
 }
 
+// The result of an older generation says how far the machine is, and nothing
+// about the newer one that was asked for meanwhile: that stays due.
 func TestAPutBehindAnEnsureStaysDue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	hold := newHold(b.sim)
-	// One slot: the newer generation can only be seen by the result of the older.
-	b.start(t, hold, func(c *provision.Config) { c.Slots = 1; c.Poll = time.Hour })
+	d := &stepped{Driver: b.sim, reached: make(chan struct{}), gate: make(chan struct{})}
+	// One slot: the newer generation can only be claimed after the older's result.
+	o := b.start(t, d, func(c *provision.Config) { c.Slots = 1; c.Poll = time.Hour })
 	id := b.create(t)
-	<-hold.reached
+	<-d.reached
 	b.put(t, id, 2, api.PowerStopped, "")
-	hold.release()
+	d.gate <- struct{}{}
+	<-d.reached
+	between := b.look(t, id)
+	require.Equal(t, int64(1), between.ObservedGeneration)
+	require.Equal(t, api.StatusProvisioning, between.Status, "running was true of generation 1 only")
+	d.gate <- struct{}{}
 	b.await(t, id, 2, api.StatusStopped)
+	require.Zero(t, o.count(t, "owl_provision_results_total", prometheus.Labels{"outcome": "lost"}))
+}
+
+// stepped stops each Ensure before it reaches the driver.
+type stepped struct {
+	driver.Driver
+	reached, gate chan struct{}
+}
+
+func (s *stepped) Ensure(ctx context.Context, id api.ID, g int64, d driver.Desired) (driver.Observed, error) {
+	s.reached <- struct{}{}
+	<-s.gate
+	return s.Driver.Ensure(ctx, id, g, d)
 }
 
 func TestDeleteOfTheUnknownReachesTheDriver(t *testing.T) {

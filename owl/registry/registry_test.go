@@ -242,33 +242,40 @@ func TestOneIDTwiceInABatch(t *testing.T) {
 	require.Equal(t, []registry.Outcome{registry.Created, registry.Existing, registry.Created, registry.Conflict}, got)
 }
 
+// Two batches name the same IDs in opposite orders, and each is stopped between
+// them: the order of their inserts is theirs, not the callers'.
 func TestBatchesThatOverlapDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	requests := make([]owlapi.CreateCVM, 50)
-	for i := range requests {
-		requests[i] = b.request()
+	first, second, last := b.request(), b.request(), b.request()
+	stops := []owlapi.CreateCVM{b.request(), b.request()}
+	held := b.holdIDs(t, stops)
+	answers := make(chan error, 2)
+	for i, batch := range [][]owlapi.CreateCVM{{first, second, stops[0], last}, {last, stops[1], second, first}} {
+		go func() {
+			made, err := b.CreateCVMs(b.ctx, batch)
+			if err == nil && len(made) != 4 {
+				err = fmt.Errorf("batch %d made %d", i, len(made))
+			}
+			answers <- err
+		}()
 	}
-	var created atomic.Int64
-	together(8, func(i int) {
-		mine := make([]owlapi.CreateCVM, 0, len(requests))
-		for n := range requests {
-			if i%2 == 1 {
-				n = len(requests) - 1 - n
-			}
-			mine = append(mine, requests[n])
-		}
-		made, err := b.CreateCVMs(b.ctx, mine)
-		if err != nil {
-			t.Errorf("create: %v", err)
-		}
-		for _, m := range made {
-			if m.Outcome == registry.Created {
-				created.Add(1)
-			}
-		}
-	})
-	require.Equal(t, int64(len(requests)), created.Load())
+	b.waitForLocks(t, 2)
+	require.NoError(t, held.Rollback().Error)
+	require.NoError(t, <-answers)
+	require.NoError(t, <-answers)
+}
+
+// holdIDs inserts rows in a transaction that stays open: whoever wants their
+// IDs has to wait.
+func (b *testBundle) holdIDs(t *testing.T, requests []owlapi.CreateCVM) *gorm.DB {
+	t.Helper()
+	tx := b.db.Begin()
+	for _, r := range requests {
+		require.NoError(t, tx.Exec(`INSERT INTO cvms (id, app_id, name, create_digests, generation, power, spec, status, due_at)
+			VALUES (?, ?, 'x', '{}', 1, 'running', '{}', 'provisioning', now())`, r.ID, r.AppID).Error)
+	}
+	return tx
 }
 
 func TestPutAppliesOnlyWhatIsNewer(t *testing.T) {
@@ -466,19 +473,19 @@ func TestRuleWaitsForADeletionUnderWay(t *testing.T) {
 		made, err := b.CreateFirewallRule(b.ctx, b.rule(request.ID))
 		done <- errors.Join(err, made.Err)
 	}()
-	b.waitForLock(t)
+	b.waitForLocks(t, 1)
 	require.NoError(t, tx.Commit().Error)
 	requireCode(t, <-done, api.CodeGone)
 }
 
-// waitForLock returns when a session of this database waits for a lock.
-func (b *testBundle) waitForLock(t *testing.T) {
+// waitForLocks returns when n sessions of this database wait for a lock.
+func (b *testBundle) waitForLocks(t *testing.T, n int64) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var waiting int64
 		err := b.db.Raw(`SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting).Error
-		return err == nil && waiting > 0
+		return err == nil && waiting == n
 	}, 5*time.Second, 5*time.Millisecond)
 }
 

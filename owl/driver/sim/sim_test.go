@@ -80,7 +80,9 @@ func want(power api.Power, restart string) driver.Desired {
 
 func (b *testBundle) ensure(t *testing.T, generation int64, d driver.Desired) {
 	t.Helper()
-	if _, err := b.Ensure(t.Context(), b.id, generation, d); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := b.Ensure(ctx, b.id, generation, d); err != nil {
 		t.Fatalf("Ensure(generation %d): %v", generation, err)
 	}
 }
