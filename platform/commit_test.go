@@ -1,6 +1,7 @@
 package platform_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"roost/api"
@@ -152,14 +154,17 @@ func TestAClientThatLeavesCancelsNothing(t *testing.T) {
 	holder := b.db.Begin()
 	defer holder.Rollback()
 	require.NoError(t, holder.Exec("UPDATE workspaces SET cvms = cvms").Error)
-	// The work waits for the row that the holder has, so the client has to
-	// leave before its end.
-	client := http.Client{Timeout: 200 * time.Millisecond}
-	_, err := b.post("/cvms", b.spec("web")).Key("k").Through(&client)
-	require.Error(t, err)
-	eventually(t, "the work goes on waiting", func() bool {
+	waiting := func() bool {
 		return b.count("pg_stat_activity", "wait_event_type = 'Lock' AND datname = current_database()") == 1
-	})
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		defer leave()
+		assert.Eventually(t, waiting, time.Minute, 5*time.Millisecond, "the work has begun")
+	}()
+	_, err := b.post("/cvms", b.spec("web")).Key("k").Until(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	eventually(t, "the work goes on waiting", waiting)
 	require.NoError(t, holder.Rollback().Error)
 	eventually(t, "the create is accepted", func() bool { return b.count("cvms") == 1 })
 	require.True(t, b.post("/cvms", b.spec("web")).Key("k").Expect(http.StatusAccepted).Replayed())

@@ -6,6 +6,7 @@
 package apitest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -99,16 +100,16 @@ func (c *Call) Expect(status int) *Reply {
 }
 
 // Try is Send for goroutines, which must not end the test.
-func (c *Call) Try() (*Reply, error) { return c.Through(http.DefaultClient) }
+func (c *Call) Try() (*Reply, error) { return c.Until(c.client.T.Context()) }
 
-// Through is Try by another HTTP client.
-func (c *Call) Through(client *http.Client) (*Reply, error) {
-	req, err := http.NewRequestWithContext(c.client.T.Context(), c.method, c.client.URL+c.path, strings.NewReader(c.body))
+// Until is Try by a client that leaves when ctx ends.
+func (c *Call) Until(ctx context.Context) (*Reply, error) {
+	req, err := http.NewRequestWithContext(ctx, c.method, c.client.URL+c.path, strings.NewReader(c.body))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header = c.header.Clone()
-	resp, err := client.Do(req)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("send request: %w", err)
 	}
