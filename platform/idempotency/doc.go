@@ -31,7 +31,8 @@
 // # Waiting
 //
 // A second request blocks on the first one's row, for as long as the caller is
-// ready to wait (lock_timeout, set inside the claiming statement alone). So
+// ready to wait (lock_timeout, set by the claiming statement and set back by it
+// when it claims; a transaction that found the key bound only reads). So
 // that a hundred copies of one request do not hold a hundred connections, they
 // first pass the Gate, which lets one per process through.
 //
