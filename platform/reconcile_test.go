@@ -202,6 +202,31 @@ func TestAnOperationOverSeveralEndsWithTheLast(t *testing.T) {
 	require.Len(t, creates(owl), 101)
 }
 
+// TestAnOperationOverSeveralWaitsForItsLast: they are seen one after the
+// other, and one of them fails.
+func TestAnOperationOverSeveralWaitsForItsLast(t *testing.T) {
+	t.Parallel()
+	b, owl := setupWithOwl(t, owlapitest.Config{})
+	owl.PauseMachines(true)
+	b.run(b.service)
+	source := b.create("web")
+	path := "/apps/" + source.AppID.String() + "/cvms/" + source.VMUUID.String() + "/replicas"
+	many := apitest.Decode[api.CVMs](b.post(path, `{"count":3}`).Expect(http.StatusAccepted))
+	eventually(t, "Owl has them", func() bool { return b.count("cvms", "confirmed") == 4 })
+	require.Equal(t, api.OperationRunning, b.operation(many.Operation.ID).Status)
+
+	owl.Observe(many.Items[0].VMUUID, api.StatusRunning, nil)
+	owl.Observe(many.Items[1].VMUUID, api.StatusFailed, &api.ResourceError{Code: "X", Message: "because"})
+	eventually(t, "two have ended", func() bool { return b.count("operation_targets", "ended_at IS NOT NULL") == 2 })
+	require.Equal(t, api.OperationRunning, b.operation(many.Operation.ID).Status)
+	require.Nil(t, b.operation(many.Operation.ID).FinishedAt)
+
+	owl.Observe(many.Items[2].VMUUID, api.StatusRunning, nil)
+	op := b.ended(many.Operation.ID)
+	require.Equal(t, api.OperationFailed, op.Status, "failed if one failed")
+	require.Equal(t, "X", op.Error.Code)
+}
+
 func TestManyCreatesGoInFewCallsOldestFirst(t *testing.T) {
 	t.Parallel()
 	b, owl := setupWithOwl(t, owlapitest.Config{})
