@@ -44,6 +44,10 @@ type OperationRef struct {
 	Status OperationStatus `json:"status"`
 }
 
+// ErrorSuperseded is the error code of an operation that a later request
+// ended.
+const ErrorSuperseded = "SUPERSEDED"
+
 // Operation is one accepted change and what became of it.
 type Operation struct {
 	ID         string          `json:"id"`

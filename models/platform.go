@@ -10,7 +10,7 @@ import (
 func PlatformTables() []any {
 	return []any{
 		&Workspace{}, &Token{}, &App{}, &Spec{}, &Provision{}, &CVM{},
-		&Operation{}, &OperationTarget{}, &IdempotencyKey{},
+		&Operation{}, &OperationTarget{}, &IdempotencyKey{}, &FirewallRule{},
 	}
 }
 
@@ -99,6 +99,7 @@ type CVM struct {
 	OwlStatus          *api.Status
 	ErrorCode          *string
 	ErrorMessage       *string
+	DeleteConfirmed    bool       // Owl has heard of the deletion
 	DeletedAt          *time.Time // when the machine was gone
 
 	ReconcileAfter *time.Time `gorm:"->"` // when the row is due; null: at rest. A new row is due at once
@@ -111,6 +112,30 @@ type CVM struct {
 
 // TableName overrides gorm's plural, which would be cv_ms.
 func (CVM) TableName() string { return "cvms" }
+
+// FirewallRule is a rule of a CVM. It never changes; DeletedAt is when its
+// deletion was accepted, and the row is due until Owl has confirmed that.
+type FirewallRule struct {
+	ID          api.ID `gorm:"primaryKey"`
+	WorkspaceID api.ID
+	CVMID       api.ID `gorm:"column:cvm_id"`
+	CIDR        string `gorm:"column:cidr"`
+	Protocol    api.Protocol
+	Port        *int64 // null: all
+
+	Status       api.FirewallStatus
+	Confirmed    bool // Owl has, or had, this ID from us
+	ErrorCode    *string
+	ErrorMessage *string
+	DeletedAt    *time.Time
+
+	ReconcileAfter *time.Time `gorm:"->"` // as in CVM
+	Fence          int64
+	Attempts       int64
+
+	CreatedAt time.Time `gorm:"->;autoCreateTime:false"`
+	UpdatedAt time.Time `gorm:"->;autoCreateTime:false;autoUpdateTime:false"`
+}
 
 // Operation is one accepted change. It ends with the last of its targets.
 type Operation struct {
