@@ -351,6 +351,21 @@ func TestStopLetsAPushFinishAndStartGoesOn(t *testing.T) {
 	require.Len(t, creates(owl)[cvm.VMUUID], 1, "what is confirmed is not posted again")
 }
 
+// TestNothingIsPushedWithoutItsSpec: the row was claimed, and then its spec
+// could not be read. Owl would refuse a create without one for good.
+func TestNothingIsPushedWithoutItsSpec(t *testing.T) {
+	t.Parallel()
+	b, owl := setupWithOwl(t, owlapitest.Config{})
+	cvm := b.create("web")
+	require.NoError(t, b.db.Exec(`ALTER TABLE specs RENAME TO specs_away`).Error)
+	b.run(b.service)
+	eventually(t, "the spec could not be read", func() bool { return strings.Contains(b.log.String(), "read specs of due rows") })
+	require.NoError(t, b.db.Exec(`ALTER TABLE specs_away RENAME TO specs`).Error)
+	require.NoError(t, b.db.Exec(`UPDATE cvms SET reconcile_after = now()`).Error) // the lease has run out
+	require.Equal(t, api.OperationSucceeded, b.ended(cvm.Operation.ID).Status)
+	require.Len(t, creates(owl)[cvm.VMUUID], 1)
+}
+
 // TestRequestIDsGoThroughBothHops: the push has one, and Platform's log ties
 // it to the operation.
 func TestRequestIDsGoThroughBothHops(t *testing.T) {

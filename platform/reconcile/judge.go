@@ -16,6 +16,16 @@ const (
 	confirmed
 	// refused: it will never happen. The resource and its operation fail.
 	refused
+	// pushed: Owl has the change as we sent it.
+	pushed
+	// behind: Owl holds another change under this generation, or a newer one:
+	// our row comes from an older backup. It moves on and is pushed again.
+	behind
+	// lost: Owl no longer knows the ID: it comes from an older backup.
+	lost
+	// deletionConfirmed: Owl has heard of the deletion; the machine may still
+	// be there.
+	deletionConfirmed
 	// alarmed: as unknown, but no repetition helps until somebody acts.
 	alarmed
 )
@@ -26,6 +36,14 @@ func (v verdict) String() string {
 		return "confirmed"
 	case refused:
 		return "refused"
+	case pushed:
+		return "pushed"
+	case behind:
+		return "behind"
+	case lost:
+		return "lost"
+	case deletionConfirmed:
+		return "deleted"
 	case alarmed:
 		return "alarmed"
 	case unknown:
@@ -42,6 +60,35 @@ func judgeCreate(status int) verdict {
 		return confirmed
 	case http.StatusConflict, http.StatusGone, http.StatusBadRequest, http.StatusRequestEntityTooLarge:
 		return refused
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return alarmed
+	default:
+		return unknown
+	}
+}
+
+// judgePut reads the status of an answer to a change; a 200 is judged by its
+// record, see sameState.
+func judgePut(status int) verdict {
+	switch status {
+	case http.StatusOK:
+		return pushed
+	case http.StatusNotFound:
+		return lost
+	case http.StatusGone, http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		return refused
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return alarmed
+	default:
+		return unknown
+	}
+}
+
+// judgeDelete reads the status of an answer to a deletion.
+func judgeDelete(status int) verdict {
+	switch status {
+	case http.StatusNoContent, http.StatusOK, http.StatusGone:
+		return deletionConfirmed
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return alarmed
 	default:

@@ -43,8 +43,8 @@ func (r *Reconciler) observe(ctx context.Context, ids []api.ID) error {
 	if err != nil {
 		return fmt.Errorf("read status: %w", err)
 	}
-	if lost := missing(ids, records); len(lost) > 0 {
-		if err := r.lost(ctx, lost); err != nil {
+	if unknown := absent(ids, records); len(unknown) > 0 {
+		if err := r.lost(ctx, unknown); err != nil {
 			return err
 		}
 	}
@@ -63,7 +63,7 @@ func (r *Reconciler) observe(ctx context.Context, ids []api.ID) error {
 	return nil
 }
 
-func missing(ids []api.ID, records []owlapi.CVM) []api.ID {
+func absent(ids []api.ID, records []owlapi.CVM) []api.ID {
 	there := make(map[api.ID]bool, len(records))
 	for _, c := range records {
 		there[c.ID] = true
@@ -74,9 +74,8 @@ func missing(ids []api.ID, records []owlapi.CVM) []api.ID {
 // lost makes CVMs due again that Owl had confirmed and no longer knows: it
 // was restored from an older state. They are posted again, as at first.
 func (r *Reconciler) lost(ctx context.Context, ids []api.ID) error {
-	err := r.db.WithContext(ctx).Exec(`UPDATE cvms SET confirmed = false, pushed_generation = 0,
-		observed_generation = 0, reconcile_after = now(), updated_at = clock_timestamp()
-		WHERE id IN ? AND confirmed AND deleting_at IS NULL`, ids).Error
+	err := r.db.WithContext(ctx).Exec(`UPDATE cvms SET `+forgotten+`, updated_at = clock_timestamp()
+		WHERE id IN ? AND deleted_at IS NULL AND (confirmed OR delete_confirmed)`, ids).Error
 	if err != nil {
 		return fmt.Errorf("make lost CVMs due: %w", err)
 	}
@@ -117,9 +116,43 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 				unsettled = append(unsettled, row.ID)
 			}
 		}
+		removing, err := recordRemovals(tx, records)
+		if err != nil {
+			return err
+		}
+		unsettled = append(unsettled, removing...)
 		return endOperations(tx, idsOf(records))
 	})
 	return unsettled, err
+}
+
+// recordRemovals ends the CVMs whose machine is gone, of those that are being
+// deleted, and returns the others: their removal is still to be seen.
+func recordRemovals(tx *gorm.DB, records []owlapi.CVM) (removing []api.ID, err error) {
+	var gone []api.ID
+	for _, c := range records {
+		if c.DeletedAt != nil {
+			gone = append(gone, c.ID)
+		}
+	}
+	if len(gone) > 0 {
+		err := tx.Exec(`UPDATE cvms SET deleted_at = clock_timestamp(), observed_generation = generation,
+			owl_status = ?, reconcile_after = NULL, updated_at = clock_timestamp()
+			WHERE id IN ? AND delete_confirmed AND deleted_at IS NULL`, api.StatusDeleted, gone).Error
+		if err != nil {
+			return nil, fmt.Errorf("record removals: %w", err)
+		}
+	}
+	var rows []struct{ ID api.ID }
+	err = tx.Raw(`SELECT id FROM cvms WHERE id IN ? AND deleting_at IS NOT NULL AND deleted_at IS NULL`, idsOf(records)).
+		Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read CVMs being deleted: %w", err)
+	}
+	for _, row := range rows {
+		removing = append(removing, row.ID)
+	}
+	return removing, nil
 }
 
 func sightings(records []owlapi.CVM) (values string, args []any) {

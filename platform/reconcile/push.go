@@ -20,37 +20,49 @@ type result struct {
 	row     claimed
 	verdict verdict
 	failure *api.ResourceError // of a refusal
+	sent    int64              // generation, of a change
+	theirs  int64              // generation, of a row that is behind
 	after   time.Duration      // Retry-After, of an unknown outcome
 }
 
 // push does for each claimed row the first thing that is missing.
 func (r *Reconciler) push(ctx context.Context, rows []claimed) {
-	var creates []claimed
+	var creates, others []claimed
 	for _, row := range rows {
-		if row.Confirmed {
+		switch row.missing() {
+		case missingNothing:
 			r.watch.add(row.ID) // what is missing is only that we look
-		} else {
+		case missingCreate:
 			creates = append(creates, row)
+		case missingChange, missingDeletion:
+			others = append(others, row)
 		}
 	}
 	for batch := range r.batches(ctx, creates) {
-		r.pushBatch(ctx, batch)
+		r.keep(ctx, r.create(ctx, batch))
 	}
+	r.keep(ctx, r.changes(ctx, others))
 }
 
-func (r *Reconciler) pushBatch(ctx context.Context, b batch) {
-	results := r.create(ctx, b)
+// keep settles results and watches what Owl is now at.
+func (r *Reconciler) keep(ctx context.Context, results []result) {
+	if len(results) == 0 {
+		return
+	}
 	if err := r.settle(ctx, results); err != nil {
 		// The rows stay claimed until the lease ends, and are then pushed
-		// again, to be told 200.
+		// again, to be told the same.
 		r.cfg.Logger.ErrorContext(ctx, "cannot settle results", slog.Any("error", err))
 		return
 	}
 	for _, res := range results {
-		if res.verdict == confirmed {
+		switch res.verdict {
+		case confirmed, pushed, deletionConfirmed:
 			r.watch.add(res.row.ID)
+		case unknown, alarmed, refused, behind, lost:
 		}
 	}
+	r.Wake() // a change that was accepted meanwhile is due at once
 }
 
 // batch is rows and their encoded creates, in one order.

@@ -30,6 +30,11 @@ const (
 type Owl interface {
 	CreateCVMs(ctx context.Context, items []json.RawMessage) ([]owlapi.BatchItem, error)
 	CVMsByID(ctx context.Context, ids []api.ID) ([]owlapi.CVM, error)
+	PutCVM(ctx context.Context, id api.ID, put owlapi.PutCVM) (owlapi.CVM, error)
+	DeleteCVM(ctx context.Context, id api.ID) error
+	CreateFirewallRule(ctx context.Context, create owlapi.CreateFirewallRule) (owlapi.FirewallRule, bool, error)
+	FirewallRules(ctx context.Context, list owlapi.List) ([]owlapi.FirewallRule, error)
+	DeleteFirewallRule(ctx context.Context, id api.ID) error
 }
 
 // Config is what a Reconciler stands on.
@@ -79,6 +84,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { r.pushLoop(ctx); return nil })
 	g.Go(func() error { r.observeLoop(ctx); return nil })
+	g.Go(func() error { r.ruleLoop(ctx); return nil })
 	return g.Wait()
 }
 
@@ -88,14 +94,14 @@ func (r *Reconciler) pushLoop(ctx context.Context) {
 	slots := make(chan struct{}, maxPushes)
 	var pushes sync.WaitGroup
 	defer pushes.Wait()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		rows, err := r.claim(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil {
 			r.cfg.Logger.ErrorContext(ctx, "cannot claim due rows", slog.Any("error", err))
 		}
 		if len(rows) == 0 {

@@ -46,7 +46,7 @@ func (r *Reconciler) settle(ctx context.Context, results []result) error {
 // settleRow changes no row when the fence has moved on: another worker has
 // claimed it since and will write its own result.
 func (r *Reconciler) settleRow(tx *gorm.DB, res result) error {
-	set, args := r.changes(res)
+	set, args := r.assignments(res)
 	out := tx.Exec(`UPDATE cvms SET `+set+`, updated_at = clock_timestamp() WHERE id = ? AND fence = ?`,
 		append(args, res.row.ID, res.row.Fence)...)
 	if out.Error != nil {
@@ -58,13 +58,24 @@ func (r *Reconciler) settleRow(tx *gorm.DB, res result) error {
 	return nil
 }
 
-func (r *Reconciler) changes(res result) (set string, args []any) {
+// assignments is what a result changes. In all of them the columns on the
+// right are the row's present ones, not the claimed copy's.
+func (r *Reconciler) assignments(res result) (set string, args []any) {
+	lease := r.cfg.Lease.Microseconds()
 	switch res.verdict {
-	case confirmed:
-		return `confirmed = true, attempts = 0, pushed_generation = GREATEST(pushed_generation, 1),
-			reconcile_after = CASE WHEN deleting_at IS NOT NULL OR generation > GREATEST(pushed_generation, 1) THEN now()
+	case confirmed, pushed:
+		sent := max(res.sent, 1)
+		return `confirmed = true, attempts = 0, pushed_generation = GREATEST(pushed_generation, ?),
+			reconcile_after = CASE WHEN deleting_at IS NOT NULL OR generation > GREATEST(pushed_generation, ?) THEN now()
 				ELSE now() + ?::bigint * interval '1 microsecond' END`,
-			[]any{r.cfg.Lease.Microseconds()}
+			[]any{sent, sent, lease}
+	case behind:
+		return `generation = GREATEST(generation, ?) + 1, attempts = 0, reconcile_after = now()`, []any{res.theirs}
+	case lost:
+		return forgotten, nil
+	case deletionConfirmed:
+		return `delete_confirmed = true, attempts = 0, reconcile_after = now() + ?::bigint * interval '1 microsecond'`,
+			[]any{lease}
 	case refused:
 		return `error_code = ?, error_message = ?, owl_status = ?, attempts = 0, observed_generation = generation,
 			reconcile_after = CASE WHEN deleting_at IS NOT NULL THEN now() END`,
@@ -80,19 +91,25 @@ func (r *Reconciler) changes(res result) (set string, args []any) {
 		}
 }
 
+// forgotten makes a row as if Owl had never heard of it: it is created again,
+// from the stored request on, or its deletion is sent again.
+const forgotten = `confirmed = false, delete_confirmed = false, pushed_generation = 0, observed_generation = 0,
+	attempts = 0, reconcile_after = now()`
+
 // countAttempt counts the push on the open operations of its CVMs, and shows
 // those as running whose CVM Owl has confirmed.
 func countAttempt(tx *gorm.DB, results []result) error {
 	values, args := make([]string, len(results)), make([]any, 0, 2*len(results))
 	for i, res := range results {
 		values[i] = "(?::uuid, ?::boolean)"
-		args = append(args, res.row.ID, res.verdict == confirmed)
+		heard := res.verdict == confirmed || res.verdict == pushed || res.verdict == deletionConfirmed
+		args = append(args, res.row.ID, heard)
 	}
 	err := tx.Exec(`
 		UPDATE operations o SET attempts = o.attempts + 1, updated_at = clock_timestamp(),
-			status = CASE WHEN p.confirmed THEN 'running' ELSE o.status END
-		FROM (SELECT t.operation_id, bool_or(v.confirmed) AS confirmed
-			FROM (VALUES `+strings.Join(values, ", ")+`) v (id, confirmed)
+			status = CASE WHEN p.heard THEN 'running' ELSE o.status END
+		FROM (SELECT t.operation_id, bool_or(v.heard) AS heard
+			FROM (VALUES `+strings.Join(values, ", ")+`) v (id, heard)
 			JOIN operation_targets t ON t.cvm_id = v.id AND t.ended_at IS NULL
 			GROUP BY t.operation_id) p
 		WHERE o.id = p.operation_id AND o.status IN ('pending', 'running')`, args...).Error

@@ -36,14 +36,16 @@ type watched struct {
 type sighting struct {
 	generation int64 // observed
 	status     api.Status
-	gone       bool              // deleted below us: nothing more will be observed
+	gone       bool              // deleted or being deleted: nothing more will be observed
+	removed    bool              // and the machine is no more
 	failure    api.ResourceError // zero when there is none
 }
 
 func sightingOf(c owlapi.CVM) sighting {
 	s := sighting{generation: c.ObservedGeneration, status: c.Status}
 	if c.Status == api.StatusDeleting || c.Status == api.StatusDeleted {
-		s.gone, s.status, s.failure = true, api.StatusFailed, deletedBelow()
+		s.gone, s.removed = true, c.DeletedAt != nil
+		s.status, s.failure = api.StatusFailed, deletedBelow() // of a CVM that we want
 	} else if c.Error != nil {
 		s.failure = *c.Error
 	}

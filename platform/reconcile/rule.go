@@ -1,0 +1,194 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"roost/api"
+	"roost/api/owlapi"
+	"roost/models"
+)
+
+const (
+	// ruleLook is how soon a rule is looked at that Owl has confirmed.
+	ruleLook = 50 * time.Millisecond
+	// ruleTries is from how many looks on the pauses grow as a backoff's do.
+	ruleTries = 20
+)
+
+// Firewall rules go the way of CVMs, and it is shorter: they never change, and
+// the few there are need neither batches nor a watch. A rule is due from its
+// acceptance on and is claimed once its CVM is confirmed:
+//
+//	POST 201, 200 ─▶ GET until active or failed · DELETE 204, 410 ─▶ done
+
+// ruleLoop claims and pushes due rules until ctx ends.
+func (r *Reconciler) ruleLoop(ctx context.Context) {
+	ticker := time.NewTicker(ruleLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		rules, err := r.claimRules(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.cfg.Logger.ErrorContext(ctx, "cannot claim due rules", slog.Any("error", err))
+			pauseAfterFailure(ctx)
+			continue
+		}
+		r.pushRules(context.WithoutCancel(ctx), rules)
+	}
+}
+
+func pauseAfterFailure(ctx context.Context) {
+	timer := time.NewTimer(dbPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// claimRules takes due rules, oldest first. A deletion is due whether or not
+// the CVM is confirmed: the tombstone stops a late create.
+func (r *Reconciler) claimRules(ctx context.Context) (rules []models.FirewallRule, err error) {
+	err = r.db.WithContext(ctx).Raw(`
+		UPDATE firewall_rules SET fence = fence + 1, attempts = attempts + 1,
+			reconcile_after = now() + ?::bigint * interval '1 microsecond'
+		WHERE id IN (SELECT f.id FROM firewall_rules f JOIN cvms c ON c.id = f.cvm_id
+			WHERE f.reconcile_after <= now() AND (c.confirmed OR f.deleted_at IS NOT NULL)
+			ORDER BY f.reconcile_after LIMIT ? FOR UPDATE OF f SKIP LOCKED)
+		RETURNING *`, r.cfg.Lease.Microseconds(), claimLimit).Scan(&rules).Error
+	if err != nil {
+		return nil, fmt.Errorf("claim due rules: %w", err)
+	}
+	return rules, nil
+}
+
+func (r *Reconciler) pushRules(ctx context.Context, rules []models.FirewallRule) {
+	var g errgroup.Group
+	g.SetLimit(maxCalls)
+	for _, rule := range rules {
+		g.Go(func() error {
+			if err := r.pushRule(ctx, rule); err != nil {
+				// It stays claimed until the lease ends, and is pushed again.
+				r.cfg.Logger.ErrorContext(ctx, "cannot settle rule", slog.Any("error", err))
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // errors are logged
+}
+
+// pushRule does the first thing that is missing and keeps the result.
+func (r *Reconciler) pushRule(ctx context.Context, rule models.FirewallRule) error {
+	if rule.DeletedAt != nil {
+		return r.deleteRule(ctx, rule)
+	}
+	call, cancel := r.callContext(ctx)
+	defer cancel()
+	record, err := r.seeRule(call, rule)
+	if err == nil {
+		return r.settleRule(ctx, rule, sightRule(record))
+	}
+	answer, ok := errors.AsType[*owlapi.StatusError](err)
+	if !ok || judgeCreate(answer.Status) != refused {
+		return r.settleRule(ctx, rule, ruleResult{})
+	}
+	failure := refusal(answer.Status, answer.Problem)
+	return r.settleRule(ctx, rule, ruleResult{status: api.FirewallFailed, failure: &failure})
+}
+
+// callContext is for one call about a rule.
+func (r *Reconciler) callContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(owlapi.WithRequestID(ctx, r.cfg.Minter.RequestID()), r.callTimeout())
+}
+
+// seeRule creates the rule, or reads it once it is confirmed.
+func (r *Reconciler) seeRule(ctx context.Context, rule models.FirewallRule) (owlapi.FirewallRule, error) {
+	create := owlapi.CreateFirewallRule{
+		ID: rule.ID, CVMID: rule.CVMID, CIDR: rule.CIDR, Protocol: string(rule.Protocol), Port: rule.Port,
+	}
+	if !rule.Confirmed {
+		record, _, err := r.cfg.Owl.CreateFirewallRule(ctx, create)
+		return record, err
+	}
+	records, err := r.cfg.Owl.FirewallRules(ctx, owlapi.List{IDs: []api.ID{rule.ID}})
+	if err != nil || len(records) == 1 {
+		return first(records), err
+	}
+	record, _, err := r.cfg.Owl.CreateFirewallRule(ctx, create) // Owl has lost it
+	return record, err
+}
+
+func first(records []owlapi.FirewallRule) owlapi.FirewallRule {
+	if len(records) == 0 {
+		return owlapi.FirewallRule{}
+	}
+	return records[0]
+}
+
+// ruleResult is what a push showed. The zero value is an unknown outcome.
+type ruleResult struct {
+	status  api.FirewallStatus // "": unknown
+	failure *api.ResourceError
+}
+
+func sightRule(record owlapi.FirewallRule) ruleResult {
+	if record.DeletedAt != nil {
+		failure := deletedBelow()
+		return ruleResult{status: api.FirewallFailed, failure: &failure}
+	}
+	return ruleResult{status: api.FirewallStatus(record.Status), failure: record.Error}
+}
+
+// settleRule keeps a result under the fence that the rule was claimed with. A
+// rule that was deleted meanwhile stays due.
+func (r *Reconciler) settleRule(ctx context.Context, rule models.FirewallRule, res ruleResult) error {
+	if res.status == "" {
+		return r.updateRule(ctx, rule, `reconcile_after = now() + random() * LEAST(?::bigint,
+			?::bigint * power(2, LEAST(attempts, ?) - 1)) * interval '1 microsecond'`,
+			r.cfg.BackoffMax.Microseconds(), backoffBase.Microseconds(), maxDoublings)
+	}
+	var code, message *string
+	if res.failure != nil {
+		code, message = &res.failure.Code, &res.failure.Message
+	}
+	return r.updateRule(ctx, rule, `confirmed = true, status = ?, error_code = ?, error_message = ?,
+		reconcile_after = CASE WHEN deleted_at IS NOT NULL THEN now() WHEN ? THEN NULL
+			ELSE now() + LEAST(?::bigint, ?::bigint * power(2, GREATEST(attempts - ?, 0))) * interval '1 microsecond' END`,
+		res.status, code, message, res.status != api.FirewallPending,
+		r.cfg.BackoffMax.Microseconds(), ruleLook.Microseconds(), ruleTries)
+}
+
+func (r *Reconciler) deleteRule(ctx context.Context, rule models.FirewallRule) error {
+	call, cancel := r.callContext(ctx)
+	defer cancel()
+	err := r.cfg.Owl.DeleteFirewallRule(call, rule.ID)
+	answer, ok := errors.AsType[*owlapi.StatusError](err)
+	if err == nil || ok && judgeDelete(answer.Status) == deletionConfirmed {
+		return r.updateRule(ctx, rule, `reconcile_after = NULL`)
+	}
+	return r.settleRule(ctx, rule, ruleResult{})
+}
+
+func (r *Reconciler) updateRule(ctx context.Context, rule models.FirewallRule, set string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	res := r.db.WithContext(ctx).Exec(`UPDATE firewall_rules SET `+set+`, updated_at = clock_timestamp() WHERE id = ? AND fence = ?`,
+		append(args, rule.ID, rule.Fence)...)
+	if res.Error != nil {
+		return fmt.Errorf("settle rule %s: %w", rule.ID, res.Error)
+	}
+	if res.RowsAffected == 0 {
+		r.metrics.stale.Inc()
+	}
+	return nil
+}
