@@ -54,11 +54,19 @@ func (f *Fleet) Operations(ctx context.Context, workspace api.ID, page Page) (ap
 	return cut(views, page.Limit, func(o api.Operation) string { return o.ID }), nil
 }
 
-// insertOperation keeps an operation and its targets.
+// insertOperation keeps an operation and its targets; one without targets has
+// ended already.
 func insertOperation(tx *gorm.DB, op models.Operation, targets []models.OperationTarget) error {
 	op.OpenTargets = int64(len(targets))
 	if err := tx.Create(&op).Error; err != nil {
 		return fmt.Errorf("insert operation: %w", err)
+	}
+	if len(targets) == 0 { // there was nothing to do
+		err := tx.Exec(`UPDATE operations SET finished_at = created_at WHERE id = ?`, op.ID).Error
+		if err != nil {
+			return fmt.Errorf("finish operation: %w", err)
+		}
+		return nil
 	}
 	if err := tx.Create(&targets).Error; err != nil {
 		return fmt.Errorf("insert targets of operation: %w", err)

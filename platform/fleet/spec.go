@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -33,6 +34,19 @@ func (f *Fleet) draftSpec(workspace api.ID, s api.Spec) (row models.Spec, hash s
 	sum := sha256.Sum256(hashed)
 	return models.Spec{ID: f.cfg.Minter.ID(), WorkspaceID: workspace, Body: body, Summary: summary},
 		hex.EncodeToString(sum[:]), nil
+}
+
+// sameSpec reports whether two specs ask for the same.
+func sameSpec(a, b api.Spec) (bool, error) {
+	x, err := json.Marshal(a)
+	if err != nil {
+		return false, fmt.Errorf("encode spec: %w", err)
+	}
+	y, err := json.Marshal(b)
+	if err != nil {
+		return false, fmt.Errorf("encode spec: %w", err)
+	}
+	return bytes.Equal(x, y), nil
 }
 
 // summarize keeps what views show: no ciphertext, no long text.

@@ -25,11 +25,15 @@ func (s *server) mutation(c *gin.Context, into any, path ...string) (fleet.Call,
 	if err := wire.Decode(c, api.MaxBodyBytes, into); err != nil {
 		return fleet.Call{}, nil, err
 	}
-	call := fleet.Call{
+	return callOf(c, key, path)
+}
+
+func callOf(c *gin.Context, key string, path []string) (call fleet.Call, ids []api.ID, err error) {
+	call = fleet.Call{
 		Workspace: workspaceOf(c), RequestID: wire.RequestID(c.Request.Context()), Key: key,
 		Method: c.Request.Method, Route: c.FullPath(), Path: map[string]string{},
 	}
-	ids := make([]api.ID, len(path))
+	ids = make([]api.ID, len(path))
 	for i, name := range path {
 		if ids[i], err = wire.Path(c, name); err != nil {
 			return fleet.Call{}, nil, err
@@ -37,6 +41,23 @@ func (s *server) mutation(c *gin.Context, into any, path ...string) (fleet.Call,
 		call.Path[name] = ids[i].String()
 	}
 	return call, ids, nil
+}
+
+// deletion reads a DELETE: its path says it all, and a key on it is ignored.
+func (s *server) deletion(c *gin.Context, path ...string) (fleet.Call, []api.ID, error) {
+	return callOf(c, "", path)
+}
+
+// goneAs404 is the contract's word to clients that send X-Phala-Version: the
+// same body, with the one status that they know as gone.
+func goneAs404(c *gin.Context, err error) error {
+	coded, ok := errors.AsType[*api.Error](err)
+	if !ok || coded.Code != api.CodeGone || c.GetHeader(api.HeaderPhalaVersion) == "" {
+		return err
+	}
+	as404 := *coded
+	as404.Code = api.CodeResourceDeleted
+	return &as404
 }
 
 // answer writes what a mutation answers, and labels it for metrics.
@@ -55,6 +76,11 @@ func answer(c *gin.Context, a fleet.Answer, err error) error {
 		wire.Note(ctx, slog.String("original_request_id", a.OriginalRequestID))
 		c.Header(api.HeaderIdempotentReplay, "true")
 		c.Header(api.HeaderOriginalRequestID, a.OriginalRequestID)
+	}
+	if a.Status == http.StatusNoContent {
+		c.Status(a.Status)
+		c.Writer.WriteHeaderNow()
+		return nil
 	}
 	if a.Body != nil {
 		c.Data(a.Status, "application/json", a.Body)

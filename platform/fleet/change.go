@@ -1,0 +1,174 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"gorm.io/gorm"
+
+	"roost/api"
+	"roost/models"
+	"roost/platform/idempotency"
+)
+
+// change is one accepted change of one CVM: a new generation of what it is
+// asked to be.
+type change struct {
+	call      Call
+	cvm       api.ID
+	kind      api.OperationKind
+	operation string // minted before the transaction runs
+	natural   bool
+	members   func() (map[string]string, error)
+	// decide edits the row into what is asked for, and reports whether
+	// that is anything new.
+	decide func(tx *gorm.DB, c *models.CVM) (changed bool, err error)
+}
+
+// change accepts a change: CodeNotFound, CodeGone, CodeInvalidState. One that
+// asks for nothing new makes no generation: it names the operation under way
+// or, if there is none, one of its own that has succeeded already.
+func (f *Fleet) change(ctx context.Context, c change) (Answer, error) {
+	result := idempotency.Result{Status: http.StatusAccepted, OperationID: c.operation, ResourceID: c.cvm}
+	return f.accept(ctx, c.call, plan{
+		members: c.members, natural: c.natural, expected: result, show: showCVM,
+		work: func(tx *gorm.DB, again bool) (done, error) {
+			row, err := takeCVM(tx, c.call.Workspace, c.cvm)
+			if err != nil {
+				return done{}, err
+			}
+			if again {
+				if ours, err := operationExists(tx, c.operation); err != nil || ours {
+					return done{result: result}, err
+				}
+			}
+			if err := actionable(row); err != nil {
+				return done{}, err
+			}
+			if result.OperationID, err = c.apply(tx, row); err != nil {
+				return done{}, err
+			}
+			return done{result: result}, nil
+		},
+	})
+}
+
+// apply writes the change and returns the operation that stands for it.
+func (c change) apply(tx *gorm.DB, row models.CVM) (operation string, err error) {
+	changed, err := c.decide(tx, &row)
+	if err != nil {
+		return "", err
+	}
+	if !changed {
+		return c.nothingNew(tx, row)
+	}
+	if err := supersede(tx, row.ID, c.kind, c.operation); err != nil {
+		return "", err
+	}
+	// Counted up here: the reconciler may have moved it since it was read.
+	err = tx.Raw(`UPDATE cvms SET generation = generation + 1, power = ?, restart_id = ?, spec_id = ?, compose_hash = ?,
+		operation_id = ?, operation_kind = ?, attempts = 0, reconcile_after = now(), updated_at = clock_timestamp()
+		WHERE id = ? RETURNING *`, row.Power, row.RestartID, row.SpecID, row.ComposeHash,
+		c.operation, c.kind, row.ID).Take(&row).Error
+	if err != nil {
+		return "", fmt.Errorf("change CVM: %w", err)
+	}
+	return c.operation, c.insertOperation(tx, row, api.OperationPending)
+}
+
+func (c change) nothingNew(tx *gorm.DB, row models.CVM) (string, error) {
+	running, err := operationRunning(tx, row.OperationID)
+	if err != nil || running {
+		return row.OperationID, err
+	}
+	if err := c.insertOperation(tx, row, api.OperationSucceeded); err != nil {
+		return "", err
+	}
+	err = tx.Exec(`UPDATE cvms SET operation_id = ?, operation_kind = ? WHERE id = ?`, c.operation, c.kind, row.ID).Error
+	if err != nil {
+		return "", fmt.Errorf("name operation of CVM: %w", err)
+	}
+	return c.operation, nil
+}
+
+func (c change) insertOperation(tx *gorm.DB, row models.CVM, status api.OperationStatus) error {
+	op := models.Operation{
+		ID: c.operation, WorkspaceID: c.call.Workspace, Kind: c.kind, Status: status,
+		AppID: row.AppID, VMUUID: &row.ID, Generation: row.Generation, RequestID: c.call.RequestID,
+	}
+	var targets []models.OperationTarget
+	if !status.Ended() {
+		targets = []models.OperationTarget{{OperationID: c.operation, CVMID: row.ID, Generation: row.Generation}}
+	}
+	return insertOperation(tx, op, targets)
+}
+
+// takeCVM locks a CVM's app and reads the CVM: CodeNotFound. The app's lock is
+// what keeps two requests from changing one CVM at a time; the row itself
+// stays free for the reconciler.
+func takeCVM(tx *gorm.DB, workspace, id api.ID) (models.CVM, error) {
+	var row models.CVM
+	err := tx.Select("app_id").Where("workspace_id = ? AND id = ?", workspace, id).Take(&row).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return row, notFound("CVM", id)
+	}
+	if err != nil {
+		return row, fmt.Errorf("find CVM: %w", err)
+	}
+	if _, err := takeApp(tx, workspace, row.AppID, 0); err != nil {
+		return row, err
+	}
+	if err := tx.Where("id = ?", id).Take(&row).Error; err != nil {
+		return row, fmt.Errorf("read CVM: %w", err)
+	}
+	return row, nil
+}
+
+// superseded is the kinds of operation that a later one ends: those whose
+// power it reverses. A delete ends all.
+func superseded(by api.OperationKind) []api.OperationKind {
+	switch by {
+	case api.KindCVMStart, api.KindCVMRestart:
+		return []api.OperationKind{api.KindCVMStop}
+	case api.KindCVMStop:
+		return []api.OperationKind{api.KindCVMStart, api.KindCVMRestart}
+	case api.KindCVMDelete, api.KindAppScale: // a scale that takes CVMs away
+		return []api.OperationKind{
+			api.KindCVMCreate, api.KindCVMReplicate, api.KindAppScale,
+			api.KindCVMStart, api.KindCVMStop, api.KindCVMRestart, api.KindCVMUpdate,
+		}
+	case api.KindCVMCreate, api.KindCVMReplicate, api.KindCVMUpdate:
+	}
+	return nil
+}
+
+// supersede ends, for one CVM, the open operations that a new one takes the
+// place of. An operation over several goes on for the others.
+func supersede(tx *gorm.DB, cvm api.ID, by api.OperationKind, operation string) error {
+	kinds := superseded(by)
+	if len(kinds) == 0 {
+		return nil
+	}
+	err := tx.Exec(`
+		WITH ended AS (
+			UPDATE operation_targets t SET ended_at = clock_timestamp()
+			FROM operations o
+			WHERE t.cvm_id = ? AND t.ended_at IS NULL AND o.id = t.operation_id AND o.kind IN ?
+			RETURNING t.operation_id
+		)
+		UPDATE operations o SET open_targets = o.open_targets - 1,
+			error_code = COALESCE(o.error_code, ?), superseded_by = ?,
+			error_message = COALESCE(o.error_message, 'a later request took its place'),
+			status = CASE WHEN o.open_targets > 1 THEN o.status
+				WHEN COALESCE(o.error_code, ?) = ? THEN 'canceled' ELSE 'failed' END,
+			finished_at = CASE WHEN o.open_targets > 1 THEN NULL ELSE clock_timestamp() END,
+			updated_at = clock_timestamp()
+		FROM ended WHERE o.id = ended.operation_id`,
+		cvm, kinds, api.ErrorSuperseded, operation, api.ErrorSuperseded, api.ErrorSuperseded).Error
+	if err != nil {
+		return fmt.Errorf("supersede operations: %w", err)
+	}
+	return nil
+}
