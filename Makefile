@@ -27,7 +27,7 @@ WITHPG := go run ./models/pgtest/withpg
 # The packages whose tests reach pgtest, directly or not.
 PG_PACKAGES = go list -test -f '{{$$p := .ForTest}}{{range .Deps}}{{if eq . "roost/models/pgtest"}}{{$$p}}{{end}}{{end}}' ./... | sort -u | grep .
 
-.PHONY: help run build test test-containers check lint fmt fmt-check
+.PHONY: help run build test test-containers check latency lint fmt fmt-check
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ check: fmt-check lint ## Run everything that CI runs: format, lint, tests with -
 	go mod tidy -diff
 	$(MAKE) --no-print-directory build
 	$(WITHPG) go test -race ./...
+	$(MAKE) --no-print-directory latency
+
+# Alone and without -race: it measures time on a machine that is idle.
+latency:
+	ROOST_TEST_IDLE=1 $(WITHPG) go test -count=1 -v -run '^TestACreateIsRunningSoonAfterItsBoot$$' ./cmd/internal/stack
 
 lint: $(LINT) ## Run the linters of .golangci.yml
 	$(LINT) run ./...
