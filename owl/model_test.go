@@ -35,14 +35,14 @@ func TestAnySequenceIsAnsweredAsByTheFake(t *testing.T) {
 	fake, url := owlapitest.Start(t, owlapitest.Config{})
 	fake.PauseMachines(true)
 	model := owlapi.New(owlapi.Config{BaseURL: url})
-	real := owlapi.New(owlapi.Config{BaseURL: server.URL})
+	subject := owlapi.New(owlapi.Config{BaseURL: server.URL})
 
 	rapid.Check(t, func(rt *rapid.T) {
 		ids := []api.ID{b.mint.ID(), b.mint.ID(), b.mint.ID()}
 		app := b.mint.ID()
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			step := drawStep(rt, ids, app)
-			want, got := step(t, model), step(t, real)
+			want, got := step(t, model), step(t, subject)
 			require.Equal(rt, want, got)
 		}
 	})

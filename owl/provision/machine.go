@@ -141,9 +141,9 @@ func wakeRulesOf(tx *gorm.DB, cvmID api.ID) error {
 		WHERE cvm_id = ? AND due_at IS NULL AND status = 'pending' AND delete_requested_at IS NULL`, cvmID).Error
 }
 
-// retry makes a row due again after a backoff with full jitter, or at once if
-// it is due for something newer anyway. Work that was called off leaves the
-// row to whoever called it off.
+// retry makes a row due again after a backoff with full jitter. What is asked
+// for begins with no attempts, so that it never waits for an older backoff.
+// Work that was called off leaves the row to whoever called it off.
 func (p *Provisioner) retry(ctx context.Context, table string, c claim, failed error) (written bool, err error) {
 	if ctx.Err() != nil {
 		return false, nil //nolint:nilerr // report sees it too
@@ -152,8 +152,8 @@ func (p *Provisioner) retry(ctx context.Context, table string, c claim, failed e
 		slog.String("table", table), slog.String("id", c.id.String()), slog.Any("error", failed))
 	err = p.inTx(ctx, func(tx *gorm.DB) error {
 		done := tx.Exec(`UPDATE `+table+` SET attempts = attempts + 1,
-				due_at = CASE WHEN due_at <= now() THEN due_at ELSE now() + make_interval(secs =>
-					random() * least(?::float8, ?::float8 * power(2, least(attempts, 20)))) END
+				due_at = now() + make_interval(secs =>
+					random() * least(?::float8, ?::float8 * power(2, least(attempts, 20))))
 			WHERE id = ? AND fence = ? AND deleted_at IS NULL AND due_at IS NOT NULL`,
 			backoffMax.Seconds(), backoffFirst.Seconds(), c.id, c.fence)
 		written = done.RowsAffected == 1

@@ -124,6 +124,11 @@ func (o *owl) count(t *testing.T, name string, labels prometheus.Labels) float64
 	return sum
 }
 
+func (o *owl) results(t *testing.T, outcome string) float64 {
+	t.Helper()
+	return o.count(t, "owl_provision_results_total", prometheus.Labels{"outcome": outcome})
+}
+
 func (b *testBundle) create(t *testing.T, change ...func(*owlapi.CreateCVM)) api.ID {
 	t.Helper()
 	request := owlapi.CreateCVM{ID: b.mint.ID(), AppID: b.mint.ID(), Name: "web", Spec: json.RawMessage(`{"vcpu":1}`)}
@@ -192,8 +197,9 @@ func (b *testBundle) effects(t *testing.T, id api.ID) []string {
 func TestACreateBecomesAMachine(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	// No polling: the registry's wake-up alone must do.
-	b.start(t, nil, func(c *provision.Config) { c.Poll = time.Hour })
+	// The first one is found by looking; for the second, nobody looks.
+	b.start(t, nil, func(c *provision.Config) { c.Poll, c.Lease = time.Hour, time.Hour })
+	b.await(t, b.create(t), 1, api.StatusRunning)
 	began := time.Now()
 	id := b.create(t)
 	require.Equal(t, api.StatusProvisioning, b.look(t, id).Status)
@@ -255,16 +261,30 @@ func TestWhatComesDuringTheBootIsPickedUp(t *testing.T) {
 	require.Equal(t, []string{"create", "remove"}, b.effects(t, deleted))
 }
 
+// Boots that never end keep neither their own CVMs from being stopped, nor,
+// once they are called off, others from being made.
+func TestFullSlotsLetGo(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *sim.Config) { c.Boot = time.Hour })
+	b.start(t, nil, func(c *provision.Config) { c.Slots = 1 })
+	stuck := b.create(t)
+	b.eventually(t, func() bool { return len(b.effects(t, stuck)) > 0 }, func() string { return "never created" })
+	b.put(t, stuck, 2, api.PowerStopped, "")
+	b.await(t, stuck, 2, api.StatusStopped)
+	other := b.create(t, func(r *owlapi.CreateCVM) { r.Power = api.PowerStopped })
+	b.await(t, other, 1, api.StatusStopped)
+}
+
 // The result of an older generation says how far the machine is, and nothing
 // about the newer one that was asked for meanwhile: that stays due.
 func TestAPutBehindAnEnsureStaysDue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	d := &stepped{Driver: b.sim, reached: make(chan struct{}), gate: make(chan struct{})}
-	// One slot: the newer generation can only be claimed after the older's result.
-	o := b.start(t, d, func(c *provision.Config) { c.Slots = 1; c.Poll = time.Hour })
+	o := b.start(t, d, func(c *provision.Config) { c.Poll, c.Lease = time.Hour, time.Hour })
 	id := b.create(t)
 	<-d.reached
+	b.wake.Store(nil) // nobody looks before the older result
 	b.put(t, id, 2, api.PowerStopped, "")
 	d.gate <- struct{}{}
 	<-d.reached
@@ -273,7 +293,7 @@ func TestAPutBehindAnEnsureStaysDue(t *testing.T) {
 	require.Equal(t, api.StatusProvisioning, between.Status, "running was true of generation 1 only")
 	d.gate <- struct{}{}
 	b.await(t, id, 2, api.StatusStopped)
-	require.Zero(t, o.count(t, "owl_provision_results_total", prometheus.Labels{"outcome": "lost"}))
+	require.Zero(t, o.results(t, "lost"))
 }
 
 // stepped stops each Ensure before it reaches the driver.
@@ -429,7 +449,7 @@ func TestAFrozenOwlChangesNothing(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			zombie := newHold(b.sim)
-			frozen := b.start(t, zombie, func(c *provision.Config) { c.Slots = 1 })
+			frozen := b.start(t, zombie, func(c *provision.Config) { c.Poll, c.Lease = time.Hour, time.Hour })
 			id := b.create(t)
 			<-zombie.reached
 			b.start(t, b.openSim(t))
@@ -438,7 +458,7 @@ func TestAFrozenOwlChangesNothing(t *testing.T) {
 			zombie.release()
 			require.ErrorIs(t, <-zombie.result, tc.refused)
 			b.eventually(t, func() bool {
-				return frozen.count(t, "owl_provision_results_total", prometheus.Labels{"outcome": "refused"}) == 1
+				return frozen.results(t, "refused")+frozen.results(t, "called_off") == 1
 			}, func() string { return "the zombie's result was not refused" })
 			require.Equal(t, before, b.look(t, id))
 			require.Equal(t, tc.effects, b.effects(t, id))

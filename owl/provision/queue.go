@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +39,7 @@ type queue[T any] struct {
 	mu     sync.Mutex
 	active map[api.ID]*run // the newest claim of each ID
 	busy   int             // slots taken, by older claims too
+	called [][]any         // claims whose work ended because the queue was stopping
 	all    sync.WaitGroup
 }
 
@@ -89,12 +92,9 @@ func (q *queue[T]) run(ctx context.Context) {
 
 // fill claims until there is no free slot or nothing due.
 func (q *queue[T]) fill(ctx context.Context) error {
-	for {
-		want := min(q.free(), claimRows)
-		if want == 0 {
-			return nil
-		}
-		rows, err := q.claim(ctx, want)
+	for ctx.Err() == nil {
+		want, condition, among := q.wanted()
+		rows, err := q.claim(ctx, want, condition, among)
 		if err != nil {
 			return err
 		}
@@ -105,22 +105,33 @@ func (q *queue[T]) fill(ctx context.Context) error {
 			return nil
 		}
 	}
+	return nil
 }
 
-func (q *queue[T]) free() int {
+// wanted says how many rows to claim, and which. Without a free slot those
+// are the rows under work here: what is newly asked of them replaces it, so a
+// boot that never ends cannot keep its own CVM from being deleted.
+func (q *queue[T]) wanted() (want int, condition string, among []any) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.slots - q.busy
+	if free := q.slots - q.busy; free > 0 {
+		return min(free, claimRows), "", nil
+	}
+	return claimRows, " AND id IN ?", []any{slices.Collect(maps.Keys(q.active))}
 }
 
-// claim takes due rows, oldest first, and keeps others away for a lease.
-func (q *queue[T]) claim(ctx context.Context, limit int) ([]T, error) {
+// claim takes due rows, oldest first, and keeps others away for a lease. It is
+// not interrupted: a claim that nobody heard of would have to run out.
+func (q *queue[T]) claim(ctx context.Context, limit int, condition string, args []any) ([]T, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resultTimeout)
+	defer cancel()
 	var rows []T
 	err := q.db.WithContext(ctx).Raw(`WITH due AS MATERIALIZED (
-			SELECT id FROM `+q.table+` WHERE due_at <= now()
+			SELECT id FROM `+q.table+` WHERE due_at <= now()`+condition+`
 			ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
 		UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?), fence = fence + 1
-		WHERE id IN (SELECT id FROM due) RETURNING `+q.columns, limit, q.lease.Seconds()).Scan(&rows).Error
+		WHERE id IN (SELECT id FROM due) RETURNING `+q.columns,
+		append(args, limit, q.lease.Seconds())...).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim due rows: %w", err)
 	}
@@ -129,8 +140,8 @@ func (q *queue[T]) claim(ctx context.Context, limit int) ([]T, error) {
 
 // start works on a row, and calls off older work on the same one: what it
 // would find can no longer be written.
-func (q *queue[T]) start(ctx context.Context, row T) {
-	ctx, cancel := context.WithCancel(ctx)
+func (q *queue[T]) start(queue context.Context, row T) {
+	ctx, cancel := context.WithCancel(queue)
 	mine := &run{claim: q.claimOf(row), cancel: cancel}
 	q.mu.Lock()
 	if older := q.active[mine.id]; older != nil {
@@ -140,16 +151,19 @@ func (q *queue[T]) start(ctx context.Context, row T) {
 	q.busy++
 	q.mu.Unlock()
 	q.all.Go(func() {
-		defer q.end(mine)
+		defer q.end(queue, mine)
 		q.work(ctx, row)
 	})
 }
 
-func (q *queue[T]) end(mine *run) {
+func (q *queue[T]) end(queue context.Context, mine *run) {
 	mine.cancel()
 	q.mu.Lock()
 	if q.active[mine.id] == mine {
 		delete(q.active, mine.id)
+	}
+	if queue.Err() != nil {
+		q.called = append(q.called, []any{mine.id, mine.fence})
 	}
 	q.busy--
 	q.mu.Unlock()
@@ -181,17 +195,17 @@ func (q *queue[T]) prolong(ctx context.Context) {
 }
 
 // stop waits for the work to be called off and gives back what was claimed,
-// so that the next Owl need not wait for a lease.
+// so that the next Owl need not wait for a lease. What had a result meanwhile
+// is at rest, and stays so.
 func (q *queue[T]) stop(ctx context.Context) {
-	claims := q.claims()
 	q.all.Wait()
-	if len(claims) == 0 {
+	if len(q.called) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resultTimeout)
 	defer cancel()
 	err := q.db.WithContext(ctx).Exec(`UPDATE `+q.table+` SET due_at = now()
-		WHERE due_at > now() AND (id, fence) IN ?`, claims).Error
+		WHERE due_at > now() AND (id, fence) IN ?`, q.called).Error
 	if err != nil {
 		q.log.LogAttrs(ctx, slog.LevelWarn, "cannot give claims back", slog.String("table", q.table), slog.Any("error", err))
 	}
