@@ -48,7 +48,7 @@ func (p *Provisioner) compareLive(ctx context.Context, machines map[api.ID]drive
 	for {
 		var rows []models.OwlCVM
 		err := p.cfg.DB.WithContext(ctx).Raw(`SELECT id, generation, power, status, due_at FROM cvms
-			WHERE id > ? AND deleted_at IS NULL ORDER BY id LIMIT ?`, after, comparePage).Scan(&rows).Error
+			WHERE id > ? AND deleted_at IS NULL ORDER BY id LIMIT ?`, after, comparePage).Find(&rows).Error
 		if err != nil {
 			return fmt.Errorf("read live CVMs: %w", err)
 		}
@@ -94,7 +94,7 @@ func (p *Provisioner) compareRest(ctx context.Context, ids []api.ID) error {
 	unknown := 0
 	for page := range slices.Chunk(ids, comparePage) {
 		var tombstones []models.OwlCVM
-		err := p.cfg.DB.WithContext(ctx).Raw(`SELECT id, deleted_at FROM cvms WHERE id IN ?`, page).Scan(&tombstones).Error
+		err := p.cfg.DB.WithContext(ctx).Raw(`SELECT id, deleted_at FROM cvms WHERE id IN ?`, page).Find(&tombstones).Error
 		if err != nil {
 			return fmt.Errorf("read tombstones: %w", err)
 		}

@@ -67,16 +67,19 @@ func outcomeOf(err error) string {
 	return "error"
 }
 
+// waiting is the backlog at one moment.
+type waiting struct {
+	Rows   float64
+	Oldest float64 // seconds
+}
+
 // sample measures the backlog.
 func (p *Provisioner) sample(ctx context.Context) {
-	var now struct {
-		Rows   float64
-		Oldest float64 // seconds
-	}
+	var now waiting
 	err := p.cfg.DB.WithContext(ctx).Raw(`SELECT count(*) AS rows,
 			coalesce(extract(epoch FROM clock_timestamp() - min(updated_at)), 0) AS oldest
 		FROM (SELECT updated_at FROM cvms WHERE due_at IS NOT NULL
-			UNION ALL SELECT updated_at FROM firewall_rules WHERE due_at IS NOT NULL) due`).Scan(&now).Error
+			UNION ALL SELECT updated_at FROM firewall_rules WHERE due_at IS NOT NULL) due`).Find(&now).Error
 	if err != nil {
 		if ctx.Err() == nil {
 			p.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "cannot measure the backlog", slog.Any("error", err))

@@ -131,7 +131,7 @@ func (q *queue[T]) claim(ctx context.Context, limit int, condition string, args 
 			ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
 		UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?), fence = fence + 1
 		WHERE id IN (SELECT id FROM due) RETURNING `+q.columns,
-		append(args, limit, q.lease.Seconds())...).Scan(&rows).Error
+		append(args, limit, q.lease.Seconds())...).Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim due rows: %w", err)
 	}

@@ -32,7 +32,7 @@ func (r *Registry) ApplyCVM(ctx context.Context, id api.ID, put owlapi.PutCVM) (
 		map[string]any{
 			"id": id, "generation": put.Generation, "power": string(put.Power),
 			"restart": put.Restart, "spec": models.JSON(put.Spec),
-		}).Scan(&applied).Error
+		}).Find(&applied).Error
 	if err != nil {
 		return owlapi.CVM{}, coded("apply CVM", fmt.Errorf("update CVM: %w", err))
 	}

@@ -80,7 +80,7 @@ func insertCVMs(tx *gorm.DB, rows []models.OwlCVM) ([]models.OwlCVM, error) {
 	err := tx.Raw(`INSERT INTO cvms
 		(id, app_id, replica_of, name, create_digests, generation, power, restart, spec, status, due_at)
 		VALUES `+strings.TrimSuffix(strings.Repeat(row+", ", len(rows)), ", ")+`
-		ON CONFLICT (id) DO NOTHING RETURNING `+cvmColumns, args...).Scan(&made).Error
+		ON CONFLICT (id) DO NOTHING RETURNING `+cvmColumns, args...).Find(&made).Error
 	if err != nil {
 		return nil, fmt.Errorf("insert CVMs: %w", err)
 	}
@@ -89,7 +89,7 @@ func insertCVMs(tx *gorm.DB, rows []models.OwlCVM) ([]models.OwlCVM, error) {
 
 func readCVMs(tx *gorm.DB, ids []api.ID) ([]models.OwlCVM, error) {
 	var found []models.OwlCVM
-	if err := tx.Raw(`SELECT `+cvmColumns+` FROM cvms WHERE id IN ?`, ids).Scan(&found).Error; err != nil {
+	if err := tx.Raw(`SELECT `+cvmColumns+` FROM cvms WHERE id IN ?`, ids).Find(&found).Error; err != nil {
 		return nil, fmt.Errorf("read CVMs: %w", err)
 	}
 	return found, nil

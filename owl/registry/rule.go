@@ -61,7 +61,7 @@ func insertRules(tx *gorm.DB, rows []models.OwlFirewallRule) ([]models.OwlFirewa
 			FROM cvms c WHERE c.id = ? AND c.delete_requested_at IS NULL FOR SHARE OF c
 			ON CONFLICT (id) DO NOTHING RETURNING `+ruleColumns,
 			row.ID, row.CIDR, row.Protocol, row.Port, row.CreateDigests, owlapi.RulePending, row.CVMID,
-		).Scan(&one).Error
+		).Find(&one).Error
 		if err != nil {
 			return nil, fmt.Errorf("insert firewall rule: %w", err)
 		}
@@ -72,7 +72,7 @@ func insertRules(tx *gorm.DB, rows []models.OwlFirewallRule) ([]models.OwlFirewa
 
 func readRules(tx *gorm.DB, ids []api.ID) ([]models.OwlFirewallRule, error) {
 	var found []models.OwlFirewallRule
-	err := tx.Raw(`SELECT `+ruleColumns+` FROM firewall_rules WHERE id IN ?`, ids).Scan(&found).Error
+	err := tx.Raw(`SELECT `+ruleColumns+` FROM firewall_rules WHERE id IN ?`, ids).Find(&found).Error
 	if err != nil {
 		return nil, fmt.Errorf("read firewall rules: %w", err)
 	}
