@@ -58,34 +58,34 @@ type testBundle struct {
 	mint *api.Minter
 }
 
-func setup(t *testing.T) *testBundle {
-	t.Helper()
+func setup(tb testing.TB) *testBundle {
+	tb.Helper()
 	return &testBundle{
-		db: pgtest.Owl(t), mint: api.NewMinter(),
-		sim: sim.Config{Dir: t.TempDir(), Boot: 30 * time.Millisecond, Stop: 10 * time.Millisecond},
+		db: pgtest.Owl(tb), mint: api.NewMinter(),
+		sim: sim.Config{Dir: tb.TempDir(), Boot: 30 * time.Millisecond, Stop: 10 * time.Millisecond},
 	}
 }
 
 // start runs an Owl over the bundle's database and host until the test ends.
-func (b *testBundle) start(t *testing.T) *node {
-	t.Helper()
+func (b *testBundle) start(tb testing.TB) *node {
+	tb.Helper()
 	d, err := sim.New(b.sim)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	n := &node{log: &lockedBuffer{}}
 	service, err := owl.New(owl.Config{
 		DB: b.db, Driver: d, Token: token, Registry: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewJSONHandler(n.log, nil)),
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	server := httptest.NewServer(service.Handler())
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(tb.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- service.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		server.Close()
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 		_ = d.Close()
 	})
