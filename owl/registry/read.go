@@ -79,7 +79,7 @@ func (r *Registry) list(ctx context.Context, table, columns string, list List, i
 		query = r.db.WithContext(ctx).Raw(`SELECT `+columns+` FROM `+table+` WHERE id > ? ORDER BY id LIMIT ?`,
 			list.After, list.Limit)
 	}
-	if err := query.Scan(into).Error; err != nil {
+	if err := query.Find(into).Error; err != nil {
 		return coded("list "+table, fmt.Errorf("read page: %w", err))
 	}
 	return nil

@@ -98,7 +98,7 @@ func (f *Fleet) Apps(ctx context.Context, workspace api.ID, page Page) (api.Page
 	var apps []models.App
 	err = f.db.WithContext(ctx).Raw(`SELECT * FROM apps a WHERE workspace_id = ? AND id > ?
 		AND (explicit OR EXISTS (SELECT 1 FROM cvms c WHERE c.app_id = a.id AND c.deleted_at IS NULL))
-		ORDER BY id LIMIT ?`, workspace, after, page.Limit+1).Scan(&apps).Error
+		ORDER BY id LIMIT ?`, workspace, after, page.Limit+1).Find(&apps).Error
 	if err != nil {
 		return api.Page[api.App]{}, fmt.Errorf("list apps: %w", err)
 	}
@@ -121,23 +121,23 @@ func visibleApp(db *gorm.DB, workspace, id api.ID) (models.App, error) {
 	if visible, err := appVisible(db, app); err != nil || visible {
 		return app, err
 	}
-	var last struct{ DeletedAt *time.Time }
-	err = db.Raw(`SELECT max(deleted_at) AS deleted_at FROM cvms WHERE app_id = ?`, id).Scan(&last).Error
+	var last []models.CVM
+	err = db.Raw(`SELECT deleted_at FROM cvms WHERE app_id = ? ORDER BY deleted_at DESC LIMIT 1`, id).Find(&last).Error
 	if err != nil {
 		return app, fmt.Errorf("read end of app: %w", err)
 	}
-	if last.DeletedAt == nil {
+	if len(last) == 0 {
 		return app, notFound("app", id)
 	}
-	return app, deleted("app", id, *last.DeletedAt)
+	return app, deleted("app", id, *last[0].DeletedAt)
 }
 
 func appVisible(tx *gorm.DB, app models.App) (bool, error) {
 	if app.Explicit {
 		return true, nil
 	}
-	var found []int
-	err := tx.Raw(`SELECT 1 FROM cvms WHERE app_id = ? AND deleted_at IS NULL LIMIT 1`, app.ID).Scan(&found).Error
+	var found []models.CVM
+	err := tx.Raw(`SELECT id FROM cvms WHERE app_id = ? AND deleted_at IS NULL LIMIT 1`, app.ID).Find(&found).Error
 	if err != nil {
 		return false, fmt.Errorf("look for CVMs of app: %w", err)
 	}

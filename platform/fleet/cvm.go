@@ -78,7 +78,7 @@ func viewCVMs(tx *gorm.DB, operation *string, where string, args ...any) ([]api.
 		JOIN apps a ON a.id = c.app_id
 		LEFT JOIN specs s ON s.id = c.spec_id
 		LEFT JOIN operations o ON o.id = COALESCE(?, c.operation_id)
-		WHERE `+where, append([]any{operation}, args...)...).Scan(&rows).Error
+		WHERE `+where, append([]any{operation}, args...)...).Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read CVMs: %w", err)
 	}

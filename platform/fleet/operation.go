@@ -85,8 +85,8 @@ func readOperation(tx *gorm.DB, id string) (models.Operation, error) {
 // operationExists says whether an earlier run of this transaction committed.
 // It is proof only under a lock that the earlier run held.
 func operationExists(tx *gorm.DB, id string) (bool, error) {
-	var found []int
-	if err := tx.Raw(`SELECT 1 FROM operations WHERE id = ?`, id).Scan(&found).Error; err != nil {
+	var found []models.Operation
+	if err := tx.Raw(`SELECT id FROM operations WHERE id = ?`, id).Find(&found).Error; err != nil {
 		return false, fmt.Errorf("look for operation: %w", err)
 	}
 	return len(found) > 0, nil

@@ -45,7 +45,7 @@ func (f *Fleet) Scale(ctx context.Context, call Call, app api.ID, req api.ScaleA
 func (f *Fleet) scale(tx *gorm.DB, c creation, count int64) error {
 	var live []models.CVM
 	err := tx.Raw(`SELECT * FROM cvms WHERE app_id = ? AND deleting_at IS NULL ORDER BY ordinal`, c.app.ID).
-		Scan(&live).Error
+		Find(&live).Error
 	if err != nil {
 		return fmt.Errorf("read CVMs of app: %w", err)
 	}

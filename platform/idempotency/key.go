@@ -157,7 +157,7 @@ func (k Keys) insert(tx *gorm.DB, req Request, res Result, wait time.Duration) (
 		RETURNING created_at, expires_at, set_config('lock_timeout', ?, true) AS lock_timeout`,
 		milliseconds(wait), req.Workspace, req.Key, req.Method, req.Route, path, members, req.RequestID,
 		res.Status, nullString(res.OperationID), nullID(res.ResourceID), res.Body,
-		k.TTL.Microseconds(), milliseconds(pg.LockTimeout)).Scan(&rows).Error
+		k.TTL.Microseconds(), milliseconds(pg.LockTimeout)).Find(&rows).Error
 	return settle(rows, req, res, err, "claim key")
 }
 
@@ -177,7 +177,7 @@ func (k Keys) takeOver(tx *gorm.DB, req Request, res Result) (Bound, bool, error
 		RETURNING created_at, expires_at, set_config('lock_timeout', ?, true) AS lock_timeout`,
 		req.Method, req.Route, path, members, req.RequestID,
 		res.Status, nullString(res.OperationID), nullID(res.ResourceID), res.Body, k.TTL.Microseconds(),
-		req.Workspace, req.Key, milliseconds(pg.LockTimeout)).Scan(&rows).Error
+		req.Workspace, req.Key, milliseconds(pg.LockTimeout)).Find(&rows).Error
 	return settle(rows, req, res, err, "take over key")
 }
 

@@ -72,7 +72,7 @@ func (r *Reconciler) claim(ctx context.Context) ([]claimed, error) {
 			reconcile_after = now() + ?::bigint * interval '1 microsecond'
 		WHERE id IN (SELECT id FROM cvms WHERE reconcile_after <= now()
 			ORDER BY reconcile_after LIMIT ? FOR UPDATE SKIP LOCKED)
-		RETURNING *`, r.cfg.Lease.Microseconds(), claimLimit).Scan(&rows).Error
+		RETURNING *`, r.cfg.Lease.Microseconds(), claimLimit).Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim due rows: %w", err)
 	}

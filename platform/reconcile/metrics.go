@@ -46,17 +46,20 @@ type backlog struct {
 // Describe implements prometheus.Collector.
 func (b *backlog) Describe(ch chan<- *prometheus.Desc) { ch <- b.rows; ch <- b.oldest }
 
+// waiting is the backlog at one moment.
+type waiting struct {
+	Rows   float64
+	Oldest float64
+}
+
 // Collect implements prometheus.Collector.
 func (b *backlog) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	var now struct {
-		Rows   float64
-		Oldest float64
-	}
+	var now waiting
 	err := b.db.WithContext(ctx).Raw(`SELECT count(*) AS rows,
 		COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(updated_at)), 0)::float8 AS oldest
-		FROM cvms WHERE reconcile_after IS NOT NULL`).Scan(&now).Error
+		FROM cvms WHERE reconcile_after IS NOT NULL`).Find(&now).Error
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(b.rows, err)
 		return

@@ -12,6 +12,7 @@ import (
 
 	"roost/api"
 	"roost/api/owlapi"
+	"roost/models"
 	"roost/models/pg"
 )
 
@@ -91,10 +92,7 @@ func (r *Reconciler) lost(ctx context.Context, ids []api.ID) error {
 func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettled []api.ID, err error) {
 	slices.SortFunc(records, func(a, b owlapi.CVM) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	err = pg.InTx(ctx, r.db, func(tx *gorm.DB) error {
-		var rows []struct {
-			ID   api.ID
-			Rest bool
-		}
+		var rows []sighted
 		values, args := sightings(records)
 		// Locked in one order first: an UPDATE takes rows as its plan likes.
 		err := tx.Raw(`
@@ -107,7 +105,7 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 			WHERE c.id = locked.id AND v.id = c.id AND c.confirmed AND c.deleting_at IS NULL
 				AND (v.gone OR v.generation >= c.observed_generation)
 			RETURNING c.id, v.gone OR v.generation >= c.generation AS rest`,
-			append([]any{idsOf(records)}, args...)...).Scan(&rows).Error
+			append([]any{idsOf(records)}, args...)...).Find(&rows).Error
 		if err != nil {
 			return fmt.Errorf("record status: %w", err)
 		}
@@ -124,6 +122,12 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 		return endOperations(tx, idsOf(records))
 	})
 	return unsettled, err
+}
+
+// sighted is a row that took a sighting.
+type sighted struct {
+	ID   api.ID
+	Rest bool // its present generation was seen
 }
 
 // recordRemovals ends the CVMs whose machine is gone, of those that are being
@@ -143,9 +147,9 @@ func recordRemovals(tx *gorm.DB, records []owlapi.CVM) (removing []api.ID, err e
 			return nil, fmt.Errorf("record removals: %w", err)
 		}
 	}
-	var rows []struct{ ID api.ID }
+	var rows []models.CVM
 	err = tx.Raw(`SELECT id FROM cvms WHERE id IN ? AND deleting_at IS NOT NULL AND deleted_at IS NULL`, idsOf(records)).
-		Scan(&rows).Error
+		Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read CVMs being deleted: %w", err)
 	}

@@ -65,7 +65,7 @@ func (r *Reconciler) claimRules(ctx context.Context) (rules []models.FirewallRul
 		WHERE id IN (SELECT f.id FROM firewall_rules f JOIN cvms c ON c.id = f.cvm_id
 			WHERE f.reconcile_after <= now() AND (c.confirmed OR f.deleted_at IS NOT NULL)
 			ORDER BY f.reconcile_after LIMIT ? FOR UPDATE OF f SKIP LOCKED)
-		RETURNING *`, r.cfg.Lease.Microseconds(), claimLimit).Scan(&rules).Error
+		RETURNING *`, r.cfg.Lease.Microseconds(), claimLimit).Find(&rules).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim due rules: %w", err)
 	}

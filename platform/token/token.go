@@ -136,7 +136,7 @@ func Revoke(ctx context.Context, db *gorm.DB, id string) error {
 func List(ctx context.Context, db *gorm.DB) ([]Info, error) {
 	var infos []Info
 	err := db.WithContext(ctx).Raw(`SELECT t.id, w.name AS workspace, t.scope, t.created_at, t.expires_at, t.revoked_at
-		FROM tokens t JOIN workspaces w ON w.id = t.workspace_id ORDER BY t.id`).Scan(&infos).Error
+		FROM tokens t JOIN workspaces w ON w.id = t.workspace_id ORDER BY t.id`).Find(&infos).Error
 	if err != nil {
 		return nil, fmt.Errorf("list tokens: %w", err)
 	}
