@@ -19,6 +19,8 @@ type CreateApp struct {
 func (r CreateApp) Validate() []FieldError {
 	var v validation
 	v.require(r.Name != "", "/name")
-	v.name("/name", r.Name)
+	if r.Name != "" {
+		v.name("/name", r.Name)
+	}
 	return v
 }

@@ -141,8 +141,7 @@ func (r CreateReplicas) Validate() []FieldError {
 	v.between("/count", r.Count, MaxCount)
 	if r.Name != nil {
 		v.name("/name", *r.Name)
-		v.require(*r.Name != "", "/name")
-		if r.Count != nil {
+		if r.Count != nil && *r.Count != 1 {
 			v.add("/name", "is allowed only for one replica; leave out count or name")
 		}
 	}

@@ -107,7 +107,7 @@ func (s Spec) Validate() []FieldError {
 	v.between("/memory", s.Memory, MaxMemoryMB)
 	v.between("/disk_size", s.DiskSize, MaxDiskGB)
 	if s.AppID != nil {
-		v.add("/app_id", "is assigned by the server and cannot be chosen")
+		v.add("/app_id", "is assigned by the server and cannot be chosen; to commit a provision, send its compose_hash too")
 	}
 	if s.Nonce != nil {
 		v.add("/nonce", "is assigned by the server and cannot be chosen")
@@ -187,7 +187,7 @@ func (v *validation) between(field string, n *int64, most int64) {
 }
 
 func (v *validation) name(field, name string) {
-	if len(name) > MaxNameBytes || strings.ContainsFunc(name, notNameRune) {
+	if name == "" || len(name) > MaxNameBytes || strings.ContainsFunc(name, notNameRune) {
 		v.add(field, "must be 1 to 63 of A-Z a-z 0-9 . _ -")
 	}
 }

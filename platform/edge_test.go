@@ -206,6 +206,49 @@ func TestTheOperatorSeesEveryRequest(t *testing.T) {
 	require.Equal(t, "ready\n", string(b.client().Raw("/readyz").Expect(http.StatusOK).Body), "ready while Owl is down")
 }
 
+// TestADatabaseThatIsAwayIsA503: for tokens and reads too, and it can be
+// repeated.
+func TestADatabaseThatIsAwayIsA503(t *testing.T) {
+	t.Parallel()
+	b, proxy := setupBehindProxy(t)
+	pool, err := b.cfg.DB.DB()
+	require.NoError(t, err)
+	pool.SetMaxIdleConns(0) // each statement connects anew
+	for _, c := range []*apitest.Call{
+		b.client().Request(http.MethodGet, "/cvms", ""),
+		b.post("/cvms", b.spec("web")),
+	} {
+		proxy.Refuse(100)
+		r := c.Send()
+		require.True(t, r.Refuse(api.CodeUnavailable).Retryable)
+		require.NotEmpty(t, r.Header.Get("Retry-After"))
+		proxy.Refuse(0)
+		require.Equal(t, 2, c.Send().Status/100)
+	}
+	holder := b.cfg.DB.Begin()
+	defer holder.Rollback()
+	require.NoError(t, holder.Exec("LOCK TABLE cvms IN ACCESS EXCLUSIVE MODE").Error)
+	require.True(t, b.get("/cvms").Refuse(api.CodeUnavailable).Retryable, "a read that waits too long")
+}
+
+func TestPathsAndMethodsThatNobodyCanMean(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, path := range []string{"/operations/%00", "/operations/op_%00", "/operations/%ff", "/cvms/%00"} {
+		b.get(path).Refuse(api.CodeNotFound)
+	}
+	for _, key := range []string{"%00", "a%20b", "%ff", strings.Repeat("x", 256), "%22open"} {
+		b.get("/idempotency-keys/" + key).Refuse(api.CodeInvalidIdempotencyKey)
+	}
+	b.post("/cvms", b.spec("web")).Key("abc").Expect(http.StatusAccepted)
+	b.get("/idempotency-keys/%22abc%22").Expect(http.StatusOK)
+
+	for i := range 10 {
+		b.client().Request(fmt.Sprint("EVIL", i), "/cvms", "").Send().Refuse(api.CodeMethodNotAllowed)
+	}
+	require.NotContains(t, string(b.client().Raw("/metrics").Body), "EVIL", "callers do not choose the labels")
+}
+
 func TestEveryProblemTypeHasItsPage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -29,6 +29,7 @@ import (
 	"roost/api"
 	"roost/api/owlapi"
 	"roost/models/migrations"
+	"roost/models/pg"
 	"roost/platform/fleet"
 	"roost/platform/httpapi"
 	"roost/platform/reconcile"
@@ -123,7 +124,8 @@ func New(cfg Config) (*Service, error) {
 		Authenticate: func(ctx context.Context, secret string) (token.Caller, error) {
 			return token.Authenticate(ctx, cfg.DB, secret)
 		},
-		Ready: func(ctx context.Context) error { return ready(ctx, pool) },
+		Transient: pg.IsTransient,
+		Ready:     func(ctx context.Context) error { return ready(ctx, pool) },
 	})
 	return &Service{handler: handler, reconciler: reconciler}, nil
 }

@@ -18,6 +18,10 @@ const (
 	// MaxBodyBytes leaves room for the IDs around a public body of the
 	// largest size (api.MaxBodyBytes).
 	MaxBodyBytes = api.MaxBodyBytes + 64<<10
+	// MaxJSONDepth leaves room for a public spec of the largest depth inside a
+	// create; a batch adds two levels and leaves the limit to its items.
+	MaxJSONDepth      = api.MaxJSONDepth + 1
+	MaxBatchJSONDepth = 1000
 	// MaxBatchBytes bounds a batch; senders cut theirs to it.
 	MaxBatchBytes = 8 << 20
 	// MaxBatchItems bounds a batch and a list of ids.

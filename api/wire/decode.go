@@ -21,19 +21,28 @@ import (
 // returns every member that is wrong.
 type Validator interface{ Validate() []api.FieldError }
 
+// Limits bound a document.
+type Limits struct {
+	Bytes int64
+	Depth int // of nested objects and arrays, the document itself included
+}
+
+// Public is the limits of the public API.
+func Public() Limits { return Limits{Bytes: api.MaxBodyBytes, Depth: api.MaxJSONDepth} }
+
 // Decode reads the JSON body of a request, strictly, and validates it if it
 // is a Validator. An empty body is {} and needs no Content-Type. It returns an
-// *api.Error: BODY_TOO_LARGE over maxBytes, UNSUPPORTED_MEDIA_TYPE, or
-// INVALID_REQUEST naming the members.
-func Decode(c *gin.Context, maxBytes int64, into any) error {
-	body, err := ReadBody(c, maxBytes, "application/json")
+// *api.Error: BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, or INVALID_REQUEST
+// naming the members.
+func Decode(c *gin.Context, limits Limits, into any) error {
+	body, err := ReadBody(c, limits.Bytes, "application/json")
 	if err != nil {
 		return err
 	}
 	if len(body) == 0 {
 		body = []byte("{}")
 	}
-	return DecodeBytes(body, into)
+	return DecodeBytes(body, limits.Depth, into)
 }
 
 // ReadBody reads a whole body of the given media type. An empty one needs no
@@ -70,9 +79,9 @@ func ReadBody(c *gin.Context, maxBytes int64, mediaType string) ([]byte, error) 
 }
 
 // DecodeBytes is Decode for a document that is already in memory: one JSON
-// object, no more than api.MaxJSONDepth deep.
-func DecodeBytes(data []byte, into any) error {
-	if err := checkDepth(data); err != nil {
+// object, no more than depth deep.
+func DecodeBytes(data []byte, depth int, into any) error {
+	if err := checkDepth(data, depth); err != nil {
 		return err
 	}
 	if first := bytes.TrimLeft(data, " \t\r\n"); len(first) > 0 && first[0] != '{' {
@@ -91,14 +100,14 @@ func DecodeBytes(data []byte, into any) error {
 
 // checkDepth stops at the first value that lies too deep, before the decoder
 // builds anything. Syntax is the decoder's business: it explains it better.
-func checkDepth(data []byte) error {
+func checkDepth(data []byte, depth int) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(data))
 	for {
 		if _, err := dec.ReadToken(); err != nil {
 			return nil //nolint:nilerr // the decoder meets the same error and names the member
 		}
-		if dec.StackDepth() > api.MaxJSONDepth {
-			return api.Invalid(member(dec.StackPointer()), "is nested deeper than %d", api.MaxJSONDepth)
+		if dec.StackDepth() > depth {
+			return api.Invalid(member(dec.StackPointer()), "is nested deeper than %d", depth)
 		}
 	}
 }
@@ -120,17 +129,28 @@ func explain(err error) error {
 		return api.Invalid(field, "is not a known member")
 	}
 	if errors.Is(err, strconv.ErrRange) || errors.Is(err, strconv.ErrSyntax) {
-		return api.Invalid(field, "must be %s", describe(semantic.GoType))
+		return api.Invalid(field, "must be %s of at most 64 bits, without a fraction or an exponent", describe(semantic.GoType))
+	}
+	if describe(semantic.GoType) == aUUID && semantic.JSONKind == jsontext.KindString {
+		return api.Invalid(field, "must be %s", aUUID)
 	}
 	return api.Invalid(field, "must be %s, not %s", describe(semantic.GoType), kindName(semantic.JSONKind))
 }
+
+// maxMemberBytes is how much of a member's name an error repeats.
+const maxMemberBytes = 200
 
 func member(p jsontext.Pointer) string {
 	if p == "" {
 		return "body"
 	}
+	if len(p) > maxMemberBytes {
+		return strings.ToValidUTF8(string(p[:maxMemberBytes]), "") + "…"
+	}
 	return string(p)
 }
+
+const aUUID = "a UUID"
 
 // describe names the JSON that a Go type takes, in the words of an API.
 func describe(t reflect.Type) string {
@@ -141,7 +161,7 @@ func describe(t reflect.Type) string {
 		t = t.Elem()
 	}
 	if t == reflect.TypeFor[api.ID]() {
-		return "a UUID"
+		return aUUID
 	}
 	switch t.Kind() { //nolint:exhaustive // request types use no others
 	case reflect.String:
@@ -158,5 +178,16 @@ func describe(t reflect.Type) string {
 }
 
 func kindName(k jsontext.Kind) string {
-	return strings.TrimSpace(k.String())
+	switch k { //nolint:exhaustive // the others say it themselves: null, true, false
+	case jsontext.KindBeginObject:
+		return "an object"
+	case jsontext.KindBeginArray:
+		return "an array"
+	case jsontext.KindString:
+		return "a string"
+	case jsontext.KindNumber:
+		return "a number"
+	default:
+		return k.String()
+	}
 }

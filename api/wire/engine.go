@@ -26,13 +26,17 @@ type Config struct {
 	// for a service whose callers are our own.
 	TrustRequestID bool
 
+	// Transient reports whether an error without a code says that the database
+	// is away, and nothing about the request: a 503 then, not a 500. May be nil.
+	Transient func(error) bool
+
 	// Observe is called once for each request, after its answer. May be nil.
 	Observe func(Observation)
 }
 
 // Observation is what is known of a request when it is over.
 type Observation struct {
-	Method   string
+	Method   string // a known one, or "other": callers may send what they like
 	Route    string // the pattern, never the path: its cardinality is bounded
 	Status   int
 	Outcome  string
@@ -64,14 +68,14 @@ func NewEngine(cfg Config) *gin.Engine {
 // observe gives the request its ID and, when it is over, its one log line.
 func (cfg Config) observe(c *gin.Context) {
 	start := time.Now()
-	r := &request{id: cfg.requestID(c)}
+	r := &request{id: cfg.requestID(c), transient: cfg.Transient, repeatable: repeatable(c.Request)}
 	c.Header(api.HeaderRequestID, r.id)
 	c.Request = c.Request.WithContext(withRequest(c.Request.Context(), r))
 	c.Next()
 
 	outcome, attrs := r.finish()
 	o := Observation{
-		Method: c.Request.Method, Route: c.FullPath(), Status: c.Writer.Status(),
+		Method: knownMethod(c.Request.Method), Route: c.FullPath(), Status: c.Writer.Status(),
 		Outcome: outcome, Duration: time.Since(start),
 	}
 	if cfg.Observe != nil {
@@ -93,6 +97,21 @@ func (cfg Config) observe(c *gin.Context) {
 		level = slog.LevelError
 	}
 	cfg.Logger.LogAttrs(c.Request.Context(), level, "request", line...)
+}
+
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+// repeatable reports whether a request may be sent again whatever became of it.
+func repeatable(r *http.Request) bool {
+	return r.Method != http.MethodPost && r.Method != http.MethodPut && r.Method != http.MethodPatch ||
+		r.Header.Get(api.HeaderIdempotencyKey) != ""
 }
 
 func (cfg Config) requestID(c *gin.Context) string {
@@ -161,10 +180,31 @@ func Path(c *gin.Context, name string) (api.ID, error) {
 	return id, nil
 }
 
+// uncoded finds the code for an error that has none.
+func uncoded(r *request, err error) *api.Error {
+	if r != nil && r.transient != nil && r.transient(err) {
+		return &api.Error{
+			Code: api.CodeUnavailable, RetryAfter: time.Second,
+			Detail: "the database cannot answer now. Nothing was done: send the same request again.",
+		}
+	}
+	if r != nil && r.repeatable {
+		return &api.Error{
+			Code: api.CodeInternal, RetryAfter: time.Second,
+			Detail: "the request met an error that is ours. It is safe to send it again; if it keeps happening, report the request ID.",
+		}
+	}
+	return api.Errorf(api.CodeInternal, "the request met an error that is ours, and without an Idempotency-Key a repeat "+
+		"could do it twice: look at the list first, and report the request ID.")
+}
+
 func writeError(c *gin.Context, err error) {
 	ctx := c.Request.Context()
 	problem, retryAfter := ProblemOf(ctx, err)
 	Note(ctx, slog.String("error", err.Error()), slog.String("error_code", string(problem.ErrorCode)))
+	if problem.Status == http.StatusUnauthorized {
+		c.Header("WWW-Authenticate", "Bearer")
+	}
 	if retryAfter > 0 {
 		c.Header("Retry-After", strconv.Itoa(retryAfter))
 	}
@@ -179,15 +219,17 @@ func writeError(c *gin.Context, err error) {
 }
 
 // ProblemOf is the document for an error, and the Retry-After that goes with
-// it in seconds (0: none). An error without a code is a 500 that says nothing.
+// it in seconds (0: none). An error without a code is a 503 if the database is
+// away, otherwise a 500 that says nothing.
 func ProblemOf(ctx context.Context, err error) (problem api.Problem, retryAfter int) {
 	coded, ok := errors.AsType[*api.Error](err)
 	if !ok {
-		coded = api.Errorf(api.CodeInternal,
-			"the request met an error that is ours. It is safe to repeat with the same Idempotency-Key; "+
-				"if it happens again, report the request ID.")
+		coded = uncoded(fromContext(ctx), err)
 	}
 	problem = coded.Problem(RequestID(ctx))
+	if coded.Code == api.CodeInternal {
+		problem.Retryable = coded.RetryAfter > 0
+	}
 	if coded.Code.Retryable() || coded.RetryAfter > 0 {
 		retryAfter = max(1, int(math.Ceil(coded.RetryAfter.Seconds())))
 	}

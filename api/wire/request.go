@@ -8,7 +8,9 @@ import (
 
 // request is what one request gathers on its way, for its log line.
 type request struct {
-	id string
+	id         string
+	transient  func(error) bool // see Config
+	repeatable bool             // whatever became of it
 
 	mu      sync.Mutex
 	outcome string

@@ -19,6 +19,7 @@ import (
 
 type testBundle struct {
 	url string
+	key string
 	log *strings.Builder
 	t   *testing.T
 }
@@ -32,7 +33,7 @@ func setup(t *testing.T) *testBundle {
 	})
 	engine.POST("/spec", wire.Handle(func(c *gin.Context) error {
 		var req api.CreateCVM
-		if err := wire.Decode(c, api.MaxBodyBytes, &req); err != nil {
+		if err := wire.Decode(c, wire.Public(), &req); err != nil {
 			return err
 		}
 		wire.WriteJSON(c, http.StatusOK, req)
@@ -59,6 +60,9 @@ func (b *testBundle) send(method, path, contentType, body string) (int, http.Hea
 	req, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, strings.NewReader(body))
 	require.NoError(b.t, err)
 	req.Header.Set("Content-Type", contentType)
+	if b.key != "" {
+		req.Header.Set(api.HeaderIdempotencyKey, b.key)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(b.t, err)
 	defer resp.Body.Close() //nolint:errcheck // the body was read
@@ -84,8 +88,8 @@ func TestDecodeRefusesAndNamesTheMember(t *testing.T) {
 		"other letter case":     {body: `{"Name":"web"}`, field: "/Name", message: "is not a known member"},
 		"duplicate member":      {body: `{"name":"a","name":"b"}`, field: "/name", message: "is given twice"},
 		"trailing document":     {body: `{` + goodSpec + `}{}`, field: "body", message: "is not valid JSON"},
-		"wrong type":            {body: `{"name":7}`, field: "/name", message: "must be a string, not number"},
-		"string for a number":   {body: `{"vcpu":"2"}`, field: "/vcpu", message: "must be a whole number, not string"},
+		"wrong type":            {body: `{"name":7}`, field: "/name", message: "must be a string, not a number"},
+		"string for a number":   {body: `{"vcpu":"2"}`, field: "/vcpu", message: "must be a whole number, not a string"},
 		"fraction":              {body: `{"vcpu":1.5}`, field: "/vcpu", message: "must be a whole number"},
 		"number too large":      {body: `{"vcpu":99999999999999999999}`, field: "/vcpu", message: "must be a whole number"},
 		"nested too deep":       {body: `{"ports":` + deep + `}`, field: "/ports", message: "is nested deeper than 32"},
@@ -154,6 +158,23 @@ func TestErrorsShowNothingOfTheInside(t *testing.T) {
 			require.Contains(t, bundle.log.String(), "secret inside", "the log must know what happened")
 		})
 	}
+}
+
+// TestA500SaysWhetherToRepeat: retryable and the words agree.
+func TestA500SaysWhetherToRepeat(t *testing.T) {
+	t.Parallel()
+	bundle := setup(t)
+	status, header, data := bundle.send(http.MethodPost, "/error", "", "")
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.Contains(t, string(data), `"retryable":false`)
+	require.Contains(t, string(data), "look at the list first")
+	require.Empty(t, header.Get("Retry-After"))
+
+	bundle.key = "k"
+	_, header, data = bundle.send(http.MethodPost, "/error", "", "")
+	require.Contains(t, string(data), `"retryable":true`)
+	require.Contains(t, string(data), "safe to send it again")
+	require.Equal(t, "1", header.Get("Retry-After"))
 }
 
 func TestNoRouteAndNoMethodAreProblems(t *testing.T) {

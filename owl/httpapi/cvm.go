@@ -14,7 +14,7 @@ import (
 
 func (s *server) createCVM(c *gin.Context) error {
 	var body owlapi.CreateCVMBody
-	if err := wire.Decode(c, owlapi.MaxBodyBytes, &body); err != nil {
+	if err := wire.Decode(c, limits(), &body); err != nil {
 		return err
 	}
 	note(c, "cvm_id", body.ID)
@@ -34,7 +34,7 @@ func (s *server) putCVM(c *gin.Context) error {
 		return err
 	}
 	var put owlapi.PutCVM
-	if err := wire.Decode(c, owlapi.MaxBodyBytes, &put); err != nil {
+	if err := wire.Decode(c, limits(), &put); err != nil {
 		return err
 	}
 	note(c, "cvm_id", id)

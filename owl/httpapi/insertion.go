@@ -36,7 +36,7 @@ func statusOf(outcome registry.Outcome) int {
 // createCVMs answers a batch: each item as if it had come alone.
 func (s *server) createCVMs(c *gin.Context) error {
 	var body owlapi.Batch
-	if err := wire.Decode(c, owlapi.MaxBatchBytes, &body); err != nil {
+	if err := wire.Decode(c, batchLimits(), &body); err != nil {
 		return err
 	}
 	if body.Items == nil {
@@ -95,7 +95,7 @@ func decodeItem(raw []byte) (owlapi.CreateCVM, error) {
 			"the item is larger than %d bytes. Nothing was done; send a smaller one.", owlapi.MaxBodyBytes)
 	}
 	var body owlapi.CreateCVMBody
-	if err := wire.DecodeBytes(raw, &body); err != nil {
+	if err := wire.DecodeBytes(raw, owlapi.MaxJSONDepth, &body); err != nil {
 		return owlapi.CreateCVM{}, err
 	}
 	return body.Request(), nil
@@ -124,4 +124,15 @@ func itemProblem(ctx context.Context, err error) owlapi.BatchItem {
 		body = []byte(`{}`) // cannot happen: a problem holds only strings and our own records
 	}
 	return owlapi.BatchItem{Status: problem.Status, Body: body}
+}
+
+// limits is what a single request may be.
+func limits() wire.Limits {
+	return wire.Limits{Bytes: owlapi.MaxBodyBytes, Depth: owlapi.MaxJSONDepth}
+}
+
+// batchLimits leaves depth to the items, so that one too deep refuses itself
+// and not its neighbours.
+func batchLimits() wire.Limits {
+	return wire.Limits{Bytes: owlapi.MaxBatchBytes, Depth: owlapi.MaxBatchJSONDepth}
 }

@@ -9,7 +9,7 @@ import (
 
 func (s *server) createFirewallRule(c *gin.Context) error {
 	var body owlapi.CreateFirewallRuleBody
-	if err := wire.Decode(c, owlapi.MaxBodyBytes, &body); err != nil {
+	if err := wire.Decode(c, limits(), &body); err != nil {
 		return err
 	}
 	note(c, "firewall_rule_id", body.ID)

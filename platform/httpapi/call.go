@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -22,7 +24,7 @@ func (s *server) mutation(c *gin.Context, into any, path ...string) (fleet.Call,
 	if err != nil {
 		return fleet.Call{}, nil, err
 	}
-	if err := wire.Decode(c, api.MaxBodyBytes, into); err != nil {
+	if err := wire.Decode(c, wire.Public(), into); err != nil {
 		return fleet.Call{}, nil, err
 	}
 	return callOf(c, key, path)
@@ -143,10 +145,11 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 	return wait, nil
 }
 
-// text reads a path segment that is not a UUID.
+// text reads a path segment that is not a UUID. What no ID or key can hold,
+// and Postgres would not take, reads as "", which names nothing.
 func text(c *gin.Context, name string) string {
 	s, err := url.PathUnescape(c.Param(name))
-	if err != nil {
+	if err != nil || strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
 		return ""
 	}
 	return s

@@ -1,7 +1,11 @@
 package httpapi
 
 import (
+	"strings"
+
 	"github.com/gin-gonic/gin"
+
+	"roost/api"
 )
 
 func (s *server) getOperation(c *gin.Context) error {
@@ -23,6 +27,14 @@ func (s *server) listOperations(c *gin.Context) error {
 }
 
 func (s *server) getKey(c *gin.Context) error {
-	key, err := s.fleet.Key(c.Request.Context(), workspaceOf(c), text(c, "key"))
-	return read(c, key, err)
+	spelled := text(c, "key")
+	if !strings.HasPrefix(spelled, `"`) { // else it is quoted as in the header
+		spelled = api.FormatIdempotencyKey(spelled)
+	}
+	key, err := api.ParseIdempotencyKey([]string{spelled})
+	if err != nil {
+		return err
+	}
+	bound, err := s.fleet.Key(c.Request.Context(), workspaceOf(c), key)
+	return read(c, bound, err)
 }

@@ -26,6 +26,8 @@ type Config struct {
 
 	// Authenticate says who holds a token, or returns CodeUnauthenticated.
 	Authenticate func(ctx context.Context, secret string) (token.Caller, error)
+	// Transient reports whether an error says only that the database is away.
+	Transient func(error) bool
 	// Ready returns why the service cannot serve now, or nil.
 	Ready func(ctx context.Context) error
 	// RateLimit is per token and process; 0 is no limit.
@@ -42,7 +44,7 @@ type server struct {
 func New(cfg Config) http.Handler {
 	s := &server{cfg: cfg, fleet: cfg.Fleet, limits: newLimits(cfg.RateLimit)}
 	engine := wire.NewEngine(wire.Config{
-		Logger: cfg.Logger, RequestID: cfg.Minter.RequestID, Observe: newObserver(cfg.Registry),
+		Logger: cfg.Logger, RequestID: cfg.Minter.RequestID, Observe: newObserver(cfg.Registry), Transient: cfg.Transient,
 	})
 	engine.GET("/healthz", s.health)
 	engine.GET("/readyz", wire.Handle(s.ready))

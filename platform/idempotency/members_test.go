@@ -17,7 +17,7 @@ import (
 // decode reads a body as the edge does and fingerprints it as a create does.
 func decode(t require.TestingT, body string) map[string]string {
 	var req api.CreateCVM
-	require.NoError(t, wire.DecodeBytes([]byte(body), &req), body)
+	require.NoError(t, wire.DecodeBytes([]byte(body), api.MaxJSONDepth, &req), body)
 	return fingerprint(t, req.Spec)
 }
 

@@ -1,6 +1,7 @@
 package owlapitest
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -47,6 +48,15 @@ func (b *testBundle) edgesAreProblems() {
 func (b *testBundle) nestingIsBounded() {
 	deep := `{"spec":` + strings.Repeat(`{"a":`, 1000) + `1` + strings.Repeat(`}`, 1000) + `}`
 	b.rawProblem(http.MethodPost, owlapi.PathCVMs, deep, http.StatusBadRequest)
+	item := json.RawMessage(`{"spec":` + strings.Repeat(`{"a":`, 40) + `1` + strings.Repeat(`}`, 41))
+	require.Equal(b.t, []int{400, 201}, statuses(b.batch(item, b.request())), "it refuses itself, not its neighbours")
+	// What the public API takes at its limit, Owl takes with a batch around it.
+	r := b.request()
+	const levels = api.MaxJSONDepth
+	r.Spec = json.RawMessage(strings.Repeat(`{"a":`, levels) + `1` + strings.Repeat(`}`, levels))
+	require.Equal(b.t, []int{201}, statuses(b.batch(r)))
+	_, _, err := b.CreateCVM(b.ctx, r)
+	require.NoError(b.t, err)
 }
 
 func (b *testBundle) requestIDIsTakenOver() {

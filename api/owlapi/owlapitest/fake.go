@@ -201,18 +201,22 @@ func (f *Fake) match(c *call) (methods map[string]handler, id string, known bool
 	return methods, "", known
 }
 
-// decode is the real Owl's strictness.
+// decode is the real Owl's strictness. A batch leaves depth to its items.
 func (c *call) decode(limit int, into any) error {
+	depth := owlapi.MaxJSONDepth
+	if limit == owlapi.MaxBatchBytes {
+		depth = owlapi.MaxBatchJSONDepth
+	}
 	if len(c.body) > limit {
 		return api.Errorf(api.CodeBodyTooLarge, "the body is larger than %d bytes.", limit)
 	}
 	if len(c.body) == 0 {
-		return wire.DecodeBytes([]byte("{}"), into)
+		return wire.DecodeBytes([]byte("{}"), depth, into)
 	}
 	if given, _, err := mime.ParseMediaType(c.Header.Get("Content-Type")); err != nil || given != "application/json" {
 		return api.Errorf(api.CodeUnsupportedMediaType, "the body must have Content-Type: application/json.")
 	}
-	return wire.DecodeBytes(c.body, into)
+	return wire.DecodeBytes(c.body, depth, into)
 }
 
 // list picks records as the query says: by ID, or a page.

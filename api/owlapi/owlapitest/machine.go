@@ -182,7 +182,7 @@ func decodeItem(raw []byte, into any) error {
 	if len(raw) > owlapi.MaxBodyBytes {
 		return api.Errorf(api.CodeBodyTooLarge, "the item is larger than %d bytes.", owlapi.MaxBodyBytes)
 	}
-	return wire.DecodeBytes(raw, into)
+	return wire.DecodeBytes(raw, owlapi.MaxJSONDepth, into)
 }
 
 // live returns the CVM that the path names, or its 404 or 410.
