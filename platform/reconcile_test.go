@@ -1,8 +1,10 @@
 package platform_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -72,16 +74,15 @@ func creates(fake *owlapitest.Fake) map[api.ID][]owlapi.CreateCVM {
 func TestEveryUnknownOutcomeIsTheSameCreateAgain(t *testing.T) {
 	t.Parallel()
 	for name, misbehave := range map[string]func(*owlapitest.Fake){
-		"answer lost":       func(f *owlapitest.Fake) { f.DropNext(2) },
-		"answer torn":       func(f *owlapitest.Fake) { f.TearNext(2) },
-		"500":               func(f *owlapitest.Fake) { f.FailNext(2, http.StatusInternalServerError) },
-		"503":               func(f *owlapitest.Fake) { f.FailNext(2, http.StatusServiceUnavailable) },
-		"429":               func(f *owlapitest.Fake) { f.FailNext(2, http.StatusTooManyRequests) },
-		"408":               func(f *owlapitest.Fake) { f.FailNext(2, http.StatusRequestTimeout) },
-		"a status unheard":  func(f *owlapitest.Fake) { f.FailNext(2, 299+1) },
-		"404 for the call":  func(f *owlapitest.Fake) { f.FailNext(2, http.StatusNotFound) },
-		"400 for the batch": func(f *owlapitest.Fake) { f.FailNext(2, http.StatusBadRequest) },
-		"unauthorized":      func(f *owlapitest.Fake) { f.FailNext(2, http.StatusUnauthorized) },
+		"answer lost":      func(f *owlapitest.Fake) { f.DropNext(2) },
+		"answer torn":      func(f *owlapitest.Fake) { f.TearNext(2) },
+		"500":              func(f *owlapitest.Fake) { f.FailNext(2, http.StatusInternalServerError) },
+		"503":              func(f *owlapitest.Fake) { f.FailNext(2, http.StatusServiceUnavailable) },
+		"429":              func(f *owlapitest.Fake) { f.FailNext(2, http.StatusTooManyRequests) },
+		"408":              func(f *owlapitest.Fake) { f.FailNext(2, http.StatusRequestTimeout) },
+		"a status unheard": func(f *owlapitest.Fake) { f.FailNext(2, 299+1) },
+		"404 for the call": func(f *owlapitest.Fake) { f.FailNext(2, http.StatusNotFound) },
+		"unauthorized":     func(f *owlapitest.Fake) { f.FailNext(2, http.StatusUnauthorized) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -314,6 +315,10 @@ func TestAFrozenWorkerChangesNothing(t *testing.T) {
 	})
 	require.Equal(t, 1, b.count("cvms", "NOT confirmed AND reconcile_after > now()"))
 	require.Equal(t, api.StatusProvisioning, b.cvm(cvm.VMUUID).Status)
+
+	// And when the other has gone, what was seen meanwhile stands in no way.
+	require.NoError(t, b.db.Exec(`UPDATE cvms SET reconcile_after = now()`).Error)
+	require.Equal(t, api.OperationSucceeded, b.ended(cvm.Operation.ID).Status)
 }
 
 // TestWithoutALeaseItIsStillOneMachine: the lease saves work, and nothing
@@ -364,6 +369,31 @@ func TestNothingIsPushedWithoutItsSpec(t *testing.T) {
 	require.NoError(t, b.db.Exec(`UPDATE cvms SET reconcile_after = now()`).Error) // the lease has run out
 	require.Equal(t, api.OperationSucceeded, b.ended(cvm.Operation.ID).Status)
 	require.Len(t, creates(owl)[cvm.VMUUID], 1)
+}
+
+// TestOneItemThatSpoilsItsBatchFailsAlone: Owl refuses every batch with it.
+func TestOneItemThatSpoilsItsBatchFailsAlone(t *testing.T) {
+	t.Parallel()
+	fake := owlapitest.New(owlapitest.Config{})
+	owl := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), "poison") {
+			w.Header().Set("Content-Type", api.ProblemContentType)
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"error_code":"INVALID_REQUEST","detail":"because"}`)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		fake.ServeHTTP(w, r)
+	}))
+	t.Cleanup(owl.Close)
+	b := setup(t, func(c *platform.Config) { c.OwlURL = owl.URL })
+	first, poison, last := b.create("first"), b.create("poison"), b.create("last")
+	b.run(b.service)
+	require.Equal(t, api.OperationFailed, b.ended(poison.Operation.ID).Status)
+	require.Equal(t, "because", b.cvm(poison.VMUUID).Error.Message)
+	require.Equal(t, api.OperationSucceeded, b.ended(first.Operation.ID).Status)
+	require.Equal(t, api.OperationSucceeded, b.ended(last.Operation.ID).Status)
 }
 
 // TestRequestIDsGoThroughBothHops: the push has one, and Platform's log ties

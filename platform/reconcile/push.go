@@ -39,7 +39,7 @@ func (r *Reconciler) push(ctx context.Context, rows []claimed) {
 		}
 	}
 	for batch := range r.batches(ctx, creates) {
-		r.keep(ctx, r.create(ctx, batch))
+		r.keep(ctx, r.createOrSplit(ctx, batch))
 	}
 	r.keep(ctx, r.changes(ctx, others))
 }
@@ -98,8 +98,28 @@ func (r *Reconciler) batches(ctx context.Context, rows []claimed) iter.Seq[batch
 	}
 }
 
-// create sends one batch and judges each answer.
-func (r *Reconciler) create(ctx context.Context, b batch) []result {
+// createOrSplit sends one batch. If the batch itself is refused for good, one
+// item is to blame, and each is sent alone: only that one fails.
+func (r *Reconciler) createOrSplit(ctx context.Context, b batch) []result {
+	results, err := r.create(ctx, b)
+	answer, ok := errors.AsType[*owlapi.StatusError](err)
+	if !ok || judgeCreate(answer.Status) != refused {
+		return results
+	}
+	if len(b.rows) == 1 {
+		failure := refusal(answer.Status, answer.Problem)
+		return []result{{row: b.rows[0], verdict: refused, failure: &failure}}
+	}
+	results = nil
+	for i := range b.rows {
+		one := batch{rows: b.rows[i : i+1], items: b.items[i : i+1]}
+		results = append(results, r.createOrSplit(ctx, one)...)
+	}
+	return results
+}
+
+// create sends one batch and judges each answer. The error is the call's.
+func (r *Reconciler) create(ctx context.Context, b batch) ([]result, error) {
 	requestID := r.cfg.Minter.RequestID()
 	ctx, cancel := context.WithTimeout(owlapi.WithRequestID(ctx, requestID), r.callTimeout())
 	defer cancel()
@@ -114,7 +134,7 @@ func (r *Reconciler) create(ctx context.Context, b batch) []result {
 		r.metrics.pushes.WithLabelValues("create", results[i].verdict.String()).Inc()
 	}
 	r.logPush(ctx, requestID, results, err)
-	return results
+	return results, err
 }
 
 // logPush is the line that ties the requests of Owl's log to Platform's.
@@ -132,8 +152,8 @@ func (r *Reconciler) logPush(ctx context.Context, requestID string, results []re
 	r.cfg.Logger.LogAttrs(ctx, level, "push creates", attrs...)
 }
 
-// failedCall is a batch that had no answer of its own. Its status speaks of
-// the call, not of an item, so it can refuse none of them.
+// failedCall is an item of a batch that had no answer of its own. The status
+// speaks of the call, so it refuses no item; see createOrSplit.
 func failedCall(row claimed, err error) result {
 	res := result{row: row, verdict: unknown}
 	if answer, ok := errors.AsType[*owlapi.StatusError](err); ok {

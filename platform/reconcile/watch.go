@@ -57,9 +57,11 @@ func newWatch() *watch { return &watch{cvms: map[api.ID]*watched{}} }
 func (w *watch) add(id api.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.cvms[id]; ok || len(w.cvms) >= maxWatched {
+	if _, ok := w.cvms[id]; !ok && len(w.cvms) >= maxWatched {
 		return
 	}
+	// Also for one that is watched already: what was seen may have been seen
+	// while its row took no sighting, and must be written now.
 	now := time.Now()
 	w.cvms[id] = &watched{since: now, next: now}
 }
