@@ -48,10 +48,12 @@ func (p *Provisioner) remove(ctx context.Context, row models.OwlCVM) (written bo
 	return written, err
 }
 
+// confirmRemoved asks for no fence: a removal is final, so it is as true of an
+// older claim as of a newer one.
 func confirmRemoved(tx *gorm.DB, row models.OwlCVM) (bool, error) {
 	done := tx.Exec(`UPDATE cvms SET status = ?, deleted_at = now(), due_at = NULL, attempts = 0,
 			updated_at = clock_timestamp()
-		WHERE id = ? AND fence = ? AND deleted_at IS NULL`, api.StatusDeleted, row.ID, row.Fence)
+		WHERE id = ? AND delete_requested_at IS NOT NULL AND deleted_at IS NULL`, api.StatusDeleted, row.ID)
 	if done.Error != nil {
 		return false, fmt.Errorf("confirm the removal: %w", done.Error)
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"roost/api"
@@ -37,7 +38,7 @@ type state struct {
 	Phase      phase           `json:"phase"`
 	ReadyAt    time.Time       `json:"ready_at"`  // when booting, restarting or stopping ends
 	Spec       string          `json:"spec"`      // digest
-	Restart    *string         `json:"restart"`   // the newest value applied
+	Restarts   []string        `json:"restarts"`  // every value applied, oldest first
 	FailedAt   int64           `json:"failed_at"` // the generation that cannot boot
 	Rules      map[api.ID]bool `json:"rules"`     // in force; false is a removed rule's tombstone
 	Pending    *pending        `json:"pending"`
@@ -104,7 +105,7 @@ func (s *state) up(cfg Config, t target) move {
 	case phaseStopping:
 		return s.finish(cfg, cfg.Stop, phaseStopped, effectStop)
 	case phaseRunning:
-		if t.Restart == nil || s.Restart != nil && *s.Restart == *t.Restart {
+		if t.Restart == nil || slices.Contains(s.Restarts, *t.Restart) {
 			return move{}
 		}
 		return s.begin(phaseRestarting, cfg.Now().Add(cfg.Boot))
@@ -127,19 +128,25 @@ func (s *state) boot(cfg Config, t target) move {
 		s.Phase, s.FailedAt = phaseStopped, t.generation
 		return move{changed: true, failed: failure(t)}
 	}
-	s.Restart = t.Restart
+	s.applyRestart(t.Restart)
 	return m
+}
+
+// applyRestart remembers a restart for good: a value that was applied before
+// another one must not be applied again after it.
+func (s *state) applyRestart(value *string) (changed bool) {
+	if value == nil || slices.Contains(s.Restarts, *value) {
+		return false
+	}
+	s.Restarts = append(s.Restarts, *value)
+	return true
 }
 
 // down moves towards stopped. A machine that is down has nothing to restart.
 func (s *state) down(cfg Config, t target) move {
 	switch s.Phase {
 	case phaseStopped:
-		if t.Restart != nil && (s.Restart == nil || *s.Restart != *t.Restart) {
-			s.Restart = t.Restart
-			return move{changed: true}
-		}
-		return move{}
+		return move{changed: s.applyRestart(t.Restart)}
 	case phaseStopping:
 		return s.finish(cfg, cfg.Stop, phaseStopped, effectStop)
 	case phaseRunning, phaseBooting, phaseRestarting:
