@@ -9,7 +9,8 @@
 // It promises that white space and the order of members never matter and that
 // every digit does: 1.0 is not 1 and 9007199254740993 is not
 // 9007199254740992, because no number passes through a float64. A member that
-// is null is a member that is absent. It never looks at what a document means.
+// is null is not one that is absent: where the two mean the same, the caller
+// leaves it out. It never looks at what a document means.
 package jsondiff
 
 import (
@@ -87,7 +88,7 @@ type node struct {
 	kind    kind
 	text    string          // of a scalar; a number's is its literal
 	items   []node          // of an array
-	members map[string]node // of an object, without those that are null
+	members map[string]node // of an object
 }
 
 func (n node) flatten(at string, out map[string]string) {
@@ -206,9 +207,7 @@ func (p parser) object(depth int) (node, error) {
 			return node{}, errors.New("an object names a member twice")
 		}
 		seen[name] = true
-		if member.kind != kindNull {
-			n.members[name] = member
-		}
+		n.members[name] = member
 	}
 	_, err := p.dec.Token()
 	return n, err

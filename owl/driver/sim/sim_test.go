@@ -374,3 +374,16 @@ func TestSpecsAreNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestARestartThatWasAppliedIsNotAppliedAgain, not even after another one.
+func TestARestartThatWasAppliedIsNotAppliedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.ensure(t, 1, want(api.PowerRunning, ""))
+	b.ensure(t, 2, want(api.PowerRunning, "op_1"))
+	b.ensure(t, 3, want(api.PowerRunning, "op_2"))
+	b.ensure(t, 4, want(api.PowerRunning, "op_1"))
+	b.ensure(t, 5, want(api.PowerRunning, ""))
+	b.ensure(t, 6, want(api.PowerRunning, "op_2"))
+	b.wantEffects(t, "create", "start", "restart", "restart")
+}
