@@ -44,8 +44,8 @@
 // A repeated create is compared with the request that made the row, never with
 // the row's present state. That request is kept as create_digests, JSON pointer
 // → digest of each leaf (package jsondiff): it can name what differs, and holds
-// no secret. Null is absent in
-// the request's own members, and a value like any other inside spec.
+// no secret. Null is absent in the request's own members, and a value like any
+// other inside spec.
 //
 // # Failure
 //

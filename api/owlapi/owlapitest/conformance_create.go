@@ -67,7 +67,7 @@ func (b *testBundle) postAgainIsTheRecordAsItIsNow() {
 
 func (b *testBundle) postOfAnotherNamesWhatDiffers() {
 	r := b.request()
-	r.Spec = json.RawMessage(`{"instance_type":"s","n":9007199254740993,"f":1.0,"a":[1,2],"o":{"x":1}}`)
+	r.Spec = json.RawMessage(`{"instance_type":"s","n":9007199254740993,"f":1.0,"a":[1,2],"o":{"x":1,"y":null}}`)
 	_, _, err := b.CreateCVM(b.ctx, r)
 	require.NoError(b.t, err)
 	other, restart := b.mint.ID(), "op_1"
@@ -83,12 +83,12 @@ func (b *testBundle) postOfAnotherNamesWhatDiffers() {
 		{func(r *owlapi.CreateCVM) { r.Name, r.Power = "other", api.PowerStopped }, []string{"/name", "/power"}},
 		{func(r *owlapi.CreateCVM) { r.Generation = 2 }, []string{"/generation"}},
 		{func(r *owlapi.CreateCVM) { r.Restart = &restart }, []string{"/restart"}},
-		{spec(`{"instance_type":"l","n":9007199254740993,"f":1.0,"a":[1,2],"o":{"x":1}}`), []string{"/spec/instance_type"}},
-		{spec(`{"instance_type":"s","n":9007199254740992,"f":1.0,"a":[1,2],"o":{"x":1}}`), []string{"/spec/n"}},
-		{spec(`{"instance_type":"s","n":9007199254740993,"f":1,"a":[1,2],"o":{"x":1}}`), []string{"/spec/f"}},
+		{spec(`{"instance_type":"l","n":9007199254740993,"f":1.0,"a":[1,2],"o":{"x":1,"y":null}}`), []string{"/spec/instance_type"}},
+		{spec(`{"instance_type":"s","n":9007199254740992,"f":1.0,"a":[1,2],"o":{"x":1,"y":null}}`), []string{"/spec/n"}},
+		{spec(`{"instance_type":"s","n":9007199254740993,"f":1,"a":[1,2],"o":{"x":1,"y":null}}`), []string{"/spec/f"}},
 		{spec(`{"instance_type":"s","n":9007199254740993,"f":1.0,"a":[2,1],"o":{"x":2,"y":null}}`), []string{"/spec/a", "/spec/o/x"}},
-		{spec(`{"o":{"y":null,"x":1}, "a":[1, 2],"f":1.0,` + "\n" + `"n":9007199254740993,"instance_type":"s"}`), nil},
 		{spec(`{"instance_type":"s","n":9007199254740993,"f":1.0,"a":[1,2],"o":{"x":1}}`), []string{"/spec/o/y"}},
+		{spec(`{"o":{"y":null,"x":1}, "a":[1, 2],"f":1.0,` + "\n" + `"n":9007199254740993,"instance_type":"s"}`), nil},
 		{func(r *owlapi.CreateCVM) { r.Generation, r.Power = 1, api.PowerRunning }, nil},
 	} {
 		again := r
