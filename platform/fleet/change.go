@@ -64,9 +64,6 @@ func (c change) apply(tx *gorm.DB, row models.CVM) (operation string, err error)
 	if !changed {
 		return c.nothingNew(tx, row)
 	}
-	if err := supersede(tx, row.ID, c.kind, c.operation); err != nil {
-		return "", err
-	}
 	// Counted up here: the reconciler may have moved it since it was read.
 	err = tx.Raw(`UPDATE cvms SET generation = generation + 1, power = ?, restart_id = ?, spec_id = ?, compose_hash = ?,
 		operation_id = ?, operation_kind = ?, attempts = 0, reconcile_after = now(), updated_at = clock_timestamp()
@@ -74,6 +71,9 @@ func (c change) apply(tx *gorm.DB, row models.CVM) (operation string, err error)
 		c.operation, c.kind, row.ID).Take(&row).Error
 	if err != nil {
 		return "", fmt.Errorf("change CVM: %w", err)
+	}
+	if err := supersede(tx, row.ID, c.kind, c.operation); err != nil {
+		return "", err
 	}
 	return c.operation, c.insertOperation(tx, row, api.OperationPending)
 }
@@ -144,7 +144,7 @@ func superseded(by api.OperationKind) []api.OperationKind {
 	return nil
 }
 
-// supersede ends, for one CVM, the open operations that a new one takes the
+// supersede ends, for one CVM whose row this transaction has locked, the open operations that a new one takes the
 // place of. An operation over several goes on for the others.
 func supersede(tx *gorm.DB, cvm api.ID, by api.OperationKind, operation string) error {
 	kinds := superseded(by)

@@ -1,9 +1,11 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -52,16 +54,21 @@ func removeCVMs(tx *gorm.DB, rows []models.CVM, kind api.OperationKind, operatio
 	if err != nil {
 		return nil, fmt.Errorf("free quota: %w", err)
 	}
+	// By ascending ID, as everybody who locks several, and all of them before
+	// the first operation: the reconciler takes them in this order too.
+	slices.SortFunc(rows, func(a, b models.CVM) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	targets := make([]models.OperationTarget, len(rows))
 	for i, row := range rows {
-		if err := supersede(tx, row.ID, kind, operation); err != nil {
-			return nil, err
-		}
 		removed, err := removeCVM(tx, row.ID, kind, operation)
 		if err != nil {
 			return nil, err
 		}
 		targets[i] = models.OperationTarget{OperationID: operation, CVMID: row.ID, Generation: removed.Generation}
+	}
+	for _, row := range rows {
+		if err := supersede(tx, row.ID, kind, operation); err != nil {
+			return nil, err
+		}
 	}
 	return targets, nil
 }

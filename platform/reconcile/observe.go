@@ -13,7 +13,6 @@ import (
 	"roost/api"
 	"roost/api/owlapi"
 	"roost/models"
-	"roost/models/pg"
 )
 
 // observeLoop reads the status of the watched CVMs and writes what changed.
@@ -91,7 +90,8 @@ func (r *Reconciler) lost(ctx context.Context, ids []api.ID) error {
 // wrote and whose present generation is still to be observed.
 func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettled []api.ID, err error) {
 	slices.SortFunc(records, func(a, b owlapi.CVM) int { return slices.Compare(a.ID[:], b.ID[:]) })
-	err = pg.InTx(ctx, r.db, func(tx *gorm.DB) error {
+	err = r.inTx(ctx, func(tx *gorm.DB) error {
+		unsettled = nil
 		var rows []sighted
 		values, args := sightings(records)
 		// Locked in one order first: an UPDATE takes rows as its plan likes.

@@ -27,6 +27,8 @@ func endOperations(tx *gorm.DB, cvms []api.ID) error {
 		), total AS (
 			SELECT operation_id, count(*) AS n, min(error_code) AS error_code, min(error_message) AS error_message
 			FROM ended GROUP BY operation_id
+		), locked AS MATERIALIZED (
+			SELECT o.id FROM operations o JOIN total ON total.operation_id = o.id ORDER BY o.id FOR UPDATE OF o
 		)
 		UPDATE operations o SET
 			open_targets = o.open_targets - total.n,
@@ -37,7 +39,7 @@ func endOperations(tx *gorm.DB, cvms []api.ID) error {
 				WHEN COALESCE(total.error_code, o.error_code) = ? THEN 'canceled' ELSE 'failed' END,
 			finished_at = CASE WHEN o.open_targets > total.n THEN NULL ELSE clock_timestamp() END,
 			updated_at = clock_timestamp()
-		FROM total
+		FROM total JOIN locked ON locked.id = total.operation_id
 		WHERE o.id = total.operation_id AND o.status IN ('pending', 'running')`, cvms, api.ErrorSuperseded).Error
 	if err != nil {
 		return fmt.Errorf("end operations: %w", err)

@@ -19,6 +19,8 @@ const (
 	backoffBase = 200 * time.Millisecond
 	// maxDoublings keeps 2^attempts inside a double.
 	maxDoublings = 30
+	// settleTries bounds how often results are written that could not be kept.
+	settleTries = 3
 	// settleTimeout bounds the transaction that keeps results.
 	settleTimeout = 5 * time.Second
 )
@@ -30,7 +32,7 @@ func (r *Reconciler) settle(ctx context.Context, results []result) error {
 	defer cancel()
 	// One order for everybody, so that two nodes never wait for each other.
 	slices.SortFunc(results, func(a, b result) int { return slices.Compare(a.row.ID[:], b.row.ID[:]) })
-	return pg.InTx(ctx, r.db, func(tx *gorm.DB) error {
+	return r.inTx(ctx, func(tx *gorm.DB) error {
 		for _, res := range results {
 			if err := r.settleRow(tx, res); err != nil {
 				return err
@@ -41,6 +43,18 @@ func (r *Reconciler) settle(ctx context.Context, results []result) error {
 		}
 		return endOperations(tx, ids(results, func(res result) bool { return res.verdict == refused }))
 	})
+}
+
+// inTx runs a transaction, again if it could not have been committed for a
+// reason that passes. Results are worth it: without them a row waits for its
+// lease to end.
+func (r *Reconciler) inTx(ctx context.Context, fn func(tx *gorm.DB) error) (err error) {
+	for range settleTries {
+		if err = pg.InTx(ctx, r.db, fn); !pg.IsTransient(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // settleRow changes no row when the fence has moved on: another worker has
@@ -106,12 +120,17 @@ func countAttempt(tx *gorm.DB, results []result) error {
 		args = append(args, res.row.ID, heard)
 	}
 	err := tx.Exec(`
-		UPDATE operations o SET attempts = o.attempts + 1, updated_at = clock_timestamp(),
-			status = CASE WHEN p.heard THEN 'running' ELSE o.status END
-		FROM (SELECT t.operation_id, bool_or(v.heard) AS heard
+		WITH p AS (
+			SELECT t.operation_id, bool_or(v.heard) AS heard
 			FROM (VALUES `+strings.Join(values, ", ")+`) v (id, heard)
 			JOIN operation_targets t ON t.cvm_id = v.id AND t.ended_at IS NULL
-			GROUP BY t.operation_id) p
+			GROUP BY t.operation_id
+		), locked AS MATERIALIZED (
+			SELECT o.id FROM operations o JOIN p ON p.operation_id = o.id ORDER BY o.id FOR UPDATE OF o
+		)
+		UPDATE operations o SET attempts = o.attempts + 1, updated_at = clock_timestamp(),
+			status = CASE WHEN p.heard THEN 'running' ELSE o.status END
+		FROM p JOIN locked ON locked.id = p.operation_id
 		WHERE o.id = p.operation_id AND o.status IN ('pending', 'running')`, args...).Error
 	if err != nil {
 		return fmt.Errorf("count attempt: %w", err)
