@@ -78,7 +78,7 @@ func (f *Fleet) App(ctx context.Context, workspace, id api.ID) (api.App, error) 
 		return api.App{}, err
 	}
 	view := appView(app)
-	view.CVMs, err = viewCVMs(db, nil, "c.app_id = ? AND c.deleted_at IS NULL ORDER BY c.ordinal", id)
+	view.CVMs, err = viewCVMs(db, nil, pick{where: "app_id = ? AND deleted_at IS NULL", args: []any{id}})
 	return view, err
 }
 

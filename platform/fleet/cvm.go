@@ -15,7 +15,7 @@ import (
 // CVM reads one CVM: CodeNotFound if it never was in this workspace,
 // CodeResourceDeleted once its machine is gone.
 func (f *Fleet) CVM(ctx context.Context, workspace, id api.ID) (api.CVM, error) {
-	views, err := viewCVMs(f.db.WithContext(ctx), nil, "c.workspace_id = ? AND c.id = ?", workspace, id)
+	views, err := viewCVMs(f.db.WithContext(ctx), nil, pick{where: "workspace_id = ? AND id = ?", args: []any{workspace, id}})
 	if err != nil {
 		return api.CVM{}, err
 	}
@@ -34,8 +34,10 @@ func (f *Fleet) CVMs(ctx context.Context, workspace api.ID, page Page) (api.Page
 	if err != nil {
 		return api.Page[api.CVM]{}, err
 	}
-	views, err := viewCVMs(f.db.WithContext(ctx), nil,
-		"c.workspace_id = ? AND c.id > ? AND c.deleted_at IS NULL ORDER BY c.id LIMIT ?", workspace, after, page.Limit+1)
+	views, err := viewCVMs(f.db.WithContext(ctx), nil, pick{
+		where: "workspace_id = ? AND id > ? AND deleted_at IS NULL", args: []any{workspace, after},
+		order: "id", limit: page.Limit + 1,
+	})
 	if err != nil {
 		return api.Page[api.CVM]{}, err
 	}
@@ -69,16 +71,32 @@ type cvmRow struct {
 	OpStatus  api.OperationStatus
 }
 
+// pick says which CVMs to read: a condition on cvms, an order among its
+// columns ("ordinal" if empty), and how many at most (all if 0).
+type pick struct {
+	where string
+	args  []any
+	order string
+	limit int
+}
+
 // viewCVMs reads CVMs as clients see them. operation is the one to show, nil
-// for each CVM's newest.
-func viewCVMs(tx *gorm.DB, operation *string, where string, args ...any) ([]api.CVM, error) {
+// for each CVM's newest. The page is cut before anything is joined to it.
+func viewCVMs(tx *gorm.DB, operation *string, p pick) ([]api.CVM, error) {
+	if p.order == "" {
+		p.order = "ordinal"
+	}
+	var limit *int // NULL is no limit
+	if p.limit > 0 {
+		limit = &p.limit
+	}
 	var rows []cvmRow
 	err := tx.Raw(`SELECT c.*, s.summary, a.env_pubkey, o.id AS op_id, o.kind AS op_kind, o.status AS op_status
-		FROM cvms c
+		FROM (SELECT * FROM cvms WHERE `+p.where+` ORDER BY `+p.order+` LIMIT ?) c
 		JOIN apps a ON a.id = c.app_id
 		LEFT JOIN specs s ON s.id = c.spec_id
 		LEFT JOIN operations o ON o.id = COALESCE(?, c.operation_id)
-		WHERE `+where, append([]any{operation}, args...)...).Find(&rows).Error
+		ORDER BY c.`+p.order, append(p.args, limit, operation)...).Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read CVMs: %w", err)
 	}
@@ -93,7 +111,7 @@ func viewCVMs(tx *gorm.DB, operation *string, where string, args ...any) ([]api.
 
 // showCVM reads the one CVM of a result, with the result's own operation.
 func showCVM(tx *gorm.DB, r idempotency.Result) (any, error) {
-	views, err := viewCVMs(tx, &r.OperationID, "c.id = ?", r.ResourceID)
+	views, err := viewCVMs(tx, &r.OperationID, pick{where: "id = ?", args: []any{r.ResourceID}})
 	if err != nil {
 		return nil, err
 	}
@@ -109,8 +127,9 @@ func showCVMs(tx *gorm.DB, r idempotency.Result) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	views, err := viewCVMs(tx, &r.OperationID,
-		"c.id IN (SELECT cvm_id FROM operation_targets WHERE operation_id = ?) ORDER BY c.ordinal", r.OperationID)
+	views, err := viewCVMs(tx, &r.OperationID, pick{
+		where: "id IN (SELECT cvm_id FROM operation_targets WHERE operation_id = ?)", args: []any{r.OperationID},
+	})
 	return api.CVMs{Items: views, Operation: operationView(op)}, err
 }
 
