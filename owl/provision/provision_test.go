@@ -519,8 +519,8 @@ func TestALeaseThatRanOutIsTakenOver(t *testing.T) {
 
 func TestALongBootKeepsItsLease(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *sim.Config) { c.Boot = time.Second })
-	o := b.start(t, nil, func(c *provision.Config) { c.Lease = 300 * time.Millisecond })
+	b := setup(t, func(c *sim.Config) { c.Boot = 3 * time.Second })
+	o := b.start(t, nil, func(c *provision.Config) { c.Lease = 1200 * time.Millisecond }) // leaves 800 ms of slack
 	id := b.create(t)
 	b.await(t, id, 1, api.StatusRunning)
 	require.InDelta(t, 1, o.count(t, "owl_driver_calls_total", prometheus.Labels{"call": "ensure"}), 0,
