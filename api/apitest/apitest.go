@@ -2,7 +2,9 @@
 // what it is told, once, and shows exactly what came back.
 //
 // It promises that nothing is repeated, followed or corrected on the way, so
-// that a test sees what a stranger with curl would see. It is not the SDK.
+// that a test sees what a stranger with curl would see. What was sent and came
+// back is held against the OpenAPI document, and a test fails where they differ.
+// It is not the SDK.
 package apitest
 
 import (
@@ -18,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"roost/api"
+	"roost/api/openapitest"
 )
 
 // Client sends requests to one node with one token.
@@ -118,7 +121,28 @@ func (c *Call) Until(ctx context.Context) (*Reply, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
-	return &Reply{t: c.client.T, Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	reply := &Reply{t: c.client.T, Status: resp.StatusCode, Header: resp.Header, Body: body}
+	c.compare(ctx, reply)
+	return reply, nil
+}
+
+// compare fails the test, and lets it go on, where the exchange is not as the
+// document says: the public one, or Owl's for a call that was sent there.
+func (c *Call) compare(ctx context.Context, r *Reply) {
+	read := openapitest.Platform
+	if strings.HasPrefix(c.path, "/v1/") {
+		read = openapitest.Owl
+	}
+	document, err := read()
+	if err == nil {
+		err = document.Check(ctx, openapitest.Exchange{
+			Method: c.method, URL: c.client.URL + c.path, Header: c.header, Body: []byte(c.body),
+			Status: r.Status, AnswerHeader: r.Header, Answer: r.Body,
+		})
+	}
+	if err != nil {
+		c.client.T.Errorf("%v", err)
+	}
 }
 
 // Together sends n calls at once and returns their answers in order.

@@ -101,22 +101,22 @@ type Exchange struct {
 }
 
 // Check returns what of an exchange is not as the document says.
-func (d *Document) Check(x Exchange) error {
+func (d *Document) Check(ctx context.Context, x Exchange) error {
 	target, err := url.Parse(x.URL)
 	if err != nil {
 		return fmt.Errorf("parse URL: %w", err)
 	}
 	route, params, known := d.find(x.Method, target.EscapedPath())
 	if route == nil {
-		return x.fail(d.checkNowhere(x, known))
+		return x.fail(d.checkNowhere(ctx, x, known))
 	}
 	// One that was refused may be as wrong as can be.
 	if x.Status/100 == 2 {
-		if err := x.checkRequest(route, params); err != nil {
+		if err := x.checkRequest(ctx, route, params); err != nil {
 			return x.fail(err)
 		}
 	}
-	return x.fail(errors.Join(x.checkAnswer(route, route.Operation.Responses.Status(x.Status)), x.checkKeyHeaders()))
+	return x.fail(errors.Join(x.checkAnswer(ctx, route, route.Operation.Responses.Status(x.Status)), x.checkKeyHeaders()))
 }
 
 // fail adds which exchange it was.
@@ -128,7 +128,7 @@ func (x Exchange) fail(err error) error {
 }
 
 // checkNowhere is for what meets no operation: 404, or 405 on a known path.
-func (d *Document) checkNowhere(x Exchange, known bool) error {
+func (d *Document) checkNowhere(ctx context.Context, x Exchange, known bool) error {
 	name, want := "NotFound", http.StatusNotFound
 	if known {
 		name, want = "MethodNotAllowed", http.StatusMethodNotAllowed
@@ -137,11 +137,13 @@ func (d *Document) checkNowhere(x Exchange, known bool) error {
 		return fmt.Errorf("the document has no such operation, so it must be %d", want)
 	}
 	nowhere := &routers.Route{Spec: builtIn(), Operation: &openapi3.Operation{}}
-	return x.checkAnswer(nowhere, d.spec.Components.Responses[name])
+	return x.checkAnswer(ctx, nowhere, d.spec.Components.Responses[name])
 }
 
-func (x Exchange) input(route *routers.Route, params map[string]string) (*openapi3filter.RequestValidationInput, error) {
-	req, err := http.NewRequestWithContext(context.Background(), x.Method, x.URL, bytes.NewReader(x.Body))
+func (x Exchange) input(
+	ctx context.Context, route *routers.Route, params map[string]string,
+) (*openapi3filter.RequestValidationInput, error) {
+	req, err := http.NewRequestWithContext(ctx, x.Method, x.URL, bytes.NewReader(x.Body))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
@@ -166,18 +168,18 @@ func formats() []openapi3.SchemaValidationOption {
 	}
 }
 
-func (x Exchange) checkRequest(route *routers.Route, params map[string]string) error {
-	input, err := x.input(route, params)
+func (x Exchange) checkRequest(ctx context.Context, route *routers.Route, params map[string]string) error {
+	input, err := x.input(ctx, route, params)
 	if err != nil {
 		return err
 	}
-	if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil {
+	if err := openapi3filter.ValidateRequest(ctx, input); err != nil {
 		return fmt.Errorf("the request was accepted: %w", err)
 	}
 	return nil
 }
 
-func (x Exchange) checkAnswer(route *routers.Route, want *openapi3.ResponseRef) error {
+func (x Exchange) checkAnswer(ctx context.Context, route *routers.Route, want *openapi3.ResponseRef) error {
 	if want == nil {
 		return errors.New("the document has no such status for this operation")
 	}
@@ -189,7 +191,7 @@ func (x Exchange) checkAnswer(route *routers.Route, want *openapi3.ResponseRef) 
 	} else if content.Get(x.AnswerHeader.Get("Content-Type")) == nil {
 		return fmt.Errorf("Content-Type %q is not in the document", x.AnswerHeader.Get("Content-Type"))
 	}
-	input, err := x.input(route, nil)
+	input, err := x.input(ctx, route, nil)
 	if err != nil {
 		return err
 	}
@@ -198,7 +200,7 @@ func (x Exchange) checkAnswer(route *routers.Route, want *openapi3.ResponseRef) 
 	only := *route.Operation
 	only.Responses = openapi3.NewResponses(openapi3.WithStatus(x.Status, want))
 	input.Route.Operation = &only
-	err = openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+	err = openapi3filter.ValidateResponse(ctx, &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: input, Status: x.Status, Header: x.AnswerHeader,
 		Body: io.NopCloser(bytes.NewReader(x.Answer)), Options: input.Options,
 	})

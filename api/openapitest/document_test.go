@@ -65,10 +65,10 @@ func TestCheckAcceptsWhatTheDocumentSays(t *testing.T) {
 		answer("/api/v1/nothing", http.StatusNotFound, api.ProblemContentType, problem(api.CodeNotFound)),
 		answer("/healthz", http.StatusOK, "text/plain; charset=utf-8", "ok\n"),
 	} {
-		require.NoError(t, d.Check(x))
+		require.NoError(t, d.Check(t.Context(), x))
 	}
-	require.NoError(t, owl.Check(answer("/v1/cvms?ids=", http.StatusOK, "application/json", `{"items":[]}`)))
-	require.NoError(t, owl.Check(answer("/v1/cvms?ids="+cvmID+","+cvmID+"&spec=false", http.StatusOK, "application/json",
+	require.NoError(t, owl.Check(t.Context(), answer("/v1/cvms?ids=", http.StatusOK, "application/json", `{"items":[]}`)))
+	require.NoError(t, owl.Check(t.Context(), answer("/v1/cvms?ids="+cvmID+","+cvmID+"&spec=false", http.StatusOK, "application/json",
 		`{"items":[`+example(t, owl, "CVM")+`]}`)))
 }
 
@@ -115,7 +115,7 @@ func TestCheckRefusesEveryOtherAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.Error(t, d.Check(x))
+			require.Error(t, d.Check(t.Context(), x))
 		})
 	}
 }
@@ -132,15 +132,15 @@ func TestCheckRefusesAcceptedRequestsThatTheDocumentWouldNot(t *testing.T) {
 		x := answer("/api/v1/cvms", http.StatusAccepted, "application/json", example(t, d, "CVM"))
 		x.Method, x.Body = http.MethodPost, []byte(body)
 		x.Header.Set("Content-Type", "application/json")
-		require.Equal(t, fine, d.Check(x) == nil, "%s: %v", body, d.Check(x))
+		require.Equal(t, fine, d.Check(t.Context(), x) == nil, "%s: %v", body, d.Check(t.Context(), x))
 
 		x.Header.Set(api.HeaderIdempotencyKey, `"a\"b"`)
-		require.Error(t, d.Check(x), "a key that is bound, and no word of its end")
+		require.Error(t, d.Check(t.Context(), x), "a key that is bound, and no word of its end")
 		x.AnswerHeader.Set(api.HeaderIdempotencyKeyExpiresAt, "2026-11-21T21:35:28.464878Z")
-		require.Equal(t, fine, d.Check(x) == nil, "%s: %v", body, d.Check(x))
+		require.Equal(t, fine, d.Check(t.Context(), x) == nil, "%s: %v", body, d.Check(t.Context(), x))
 		for _, bad := range []string{"a b", "", `"a`, strings.Repeat("a", 256)} {
 			x.Header.Set(api.HeaderIdempotencyKey, bad)
-			require.Error(t, d.Check(x), bad)
+			require.Error(t, d.Check(t.Context(), x), bad)
 		}
 	}
 }
@@ -152,6 +152,6 @@ func BenchmarkCheck(b *testing.B) {
 	require.NoError(b, err)
 	x := answer("/api/v1/cvms/"+cvmID, http.StatusOK, "application/json", string(body))
 	for b.Loop() {
-		require.NoError(b, d.Check(x))
+		require.NoError(b, d.Check(b.Context(), x))
 	}
 }

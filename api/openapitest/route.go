@@ -49,3 +49,14 @@ func match(pattern, path string) (map[string]string, bool) {
 	}
 	return values, true
 }
+
+// Pattern is a path of gin's (:name) in the document's spelling ({name}).
+func Pattern(ginPath string) string {
+	segments := strings.Split(ginPath, "/")
+	for i, s := range segments {
+		if name, ok := strings.CutPrefix(s, ":"); ok {
+			segments[i] = "{" + name + "}"
+		}
+	}
+	return strings.Join(segments, "/")
+}

@@ -50,6 +50,8 @@ func New(cfg Config) http.Handler {
 	engine.GET("/readyz", wire.Handle(s.ready))
 	engine.GET("/metrics", gin.WrapH(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
 	engine.GET("/problems/:slug", wire.Handle(s.problem))
+	engine.GET("/openapi.yaml", s.openAPI)
+	engine.GET("/docs", wire.Handle(newDocsPage()))
 
 	v1 := engine.Group("/api/v1", wire.Handle(s.authenticate))
 	for _, r := range s.routes() {
