@@ -22,30 +22,12 @@ type ChangePower struct {
 // PatchCVM is the body of PATCH /cvms/{vm_uuid}. What is absent stays as it is
 // configured, inside compose_file too.
 type PatchCVM struct {
-	InstanceType *string           `json:"instance_type,omitempty"`
-	VCPU         *int64            `json:"vcpu,omitempty"`
-	Memory       *int64            `json:"memory,omitempty"`    // MB
-	DiskSize     *int64            `json:"disk_size,omitempty"` // GB
-	BaseImage    *string           `json:"base_image,omitempty"`
-	ComposeFile  *PatchComposeFile `json:"compose_file,omitempty"`
-}
-
-// PatchComposeFile is ComposeFile with nothing required.
-type PatchComposeFile struct {
-	DockerComposeFile    *string  `json:"docker_compose_file,omitempty"`
-	Name                 *string  `json:"name,omitempty"`
-	StorageFS            *string  `json:"storage_fs,omitempty"`
-	PreLaunchScript      *string  `json:"pre_launch_script,omitempty"`
-	BashScript           *string  `json:"bash_script,omitempty"`
-	InitScript           *string  `json:"init_script,omitempty"`
-	DefaultGatewayDomain *string  `json:"default_gateway_domain,omitempty"`
-	Salt                 *string  `json:"salt,omitempty"`
-	PublicLogs           *bool    `json:"public_logs,omitempty"`
-	PublicSysinfo        *bool    `json:"public_sysinfo,omitempty"`
-	PublicTCBInfo        *bool    `json:"public_tcbinfo,omitempty"`
-	GatewayEnabled       *bool    `json:"gateway_enabled,omitempty"`
-	SecureTime           *bool    `json:"secure_time,omitempty"`
-	AllowedEnvs          []string `json:"allowed_envs,omitempty"`
+	InstanceType *string      `json:"instance_type,omitempty"`
+	VCPU         *int64       `json:"vcpu,omitempty"`
+	Memory       *int64       `json:"memory,omitempty"`    // MB
+	DiskSize     *int64       `json:"disk_size,omitempty"` // GB
+	BaseImage    *string      `json:"base_image,omitempty"`
+	ComposeFile  *ComposeFile `json:"compose_file,omitempty"`
 }
 
 // Validate names every member that is wrong.
@@ -59,9 +41,6 @@ func (r PatchCVM) Validate() []FieldError {
 	v.between("/vcpu", r.VCPU, MaxVCPU)
 	v.between("/memory", r.Memory, MaxMemoryMB)
 	v.between("/disk_size", r.DiskSize, MaxDiskGB)
-	if r.ComposeFile != nil && r.ComposeFile.DockerComposeFile != nil && *r.ComposeFile.DockerComposeFile == "" {
-		v.add("/compose_file/docker_compose_file", "must not be empty")
-	}
 	return v
 }
 
@@ -78,15 +57,17 @@ func (r PatchCVM) Apply(s Spec) Spec {
 	patch(&s.DiskSize, r.DiskSize)
 	patch(&s.Image, r.BaseImage)
 	if r.ComposeFile != nil {
-		compose := r.ComposeFile.apply(*s.ComposeFile)
+		compose := s.ComposeFile.merge(*r.ComposeFile)
 		s.ComposeFile = &compose
 	}
 	return s.WithDefaults()
 }
 
-func (r PatchComposeFile) apply(c ComposeFile) ComposeFile {
-	if r.DockerComposeFile != nil {
-		c.DockerComposeFile = *r.DockerComposeFile
+// merge returns c with the members of r that are there; an empty
+// docker_compose_file is none.
+func (c ComposeFile) merge(r ComposeFile) ComposeFile {
+	if r.DockerComposeFile != "" {
+		c.DockerComposeFile = r.DockerComposeFile
 	}
 	patch(&c.Name, r.Name)
 	patch(&c.StorageFS, r.StorageFS)
