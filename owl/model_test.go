@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"roost/api"
+	"roost/api/openapitest"
 	"roost/api/owlapi"
 	"roost/api/owlapi/owlapitest"
 	"roost/owl"
@@ -35,7 +36,7 @@ func TestAnySequenceIsAnsweredAsByTheFake(t *testing.T) {
 	fake, url := owlapitest.Start(t, owlapitest.Config{})
 	fake.PauseMachines(true)
 	model := owlapi.New(owlapi.Config{BaseURL: url})
-	subject := owlapi.New(owlapi.Config{BaseURL: server.URL})
+	subject := owlapi.New(owlapi.Config{BaseURL: server.URL, HTTP: openapitest.OwlClient(t)})
 
 	rapid.Check(t, func(rt *rapid.T) {
 		ids := []api.ID{b.mint.ID(), b.mint.ID(), b.mint.ID()}

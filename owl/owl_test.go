@@ -18,6 +18,7 @@ import (
 	"gorm.io/gorm"
 
 	"roost/api"
+	"roost/api/openapitest"
 	"roost/api/owlapi"
 	"roost/api/owlapi/owlapitest"
 	"roost/models/pgtest"
@@ -90,7 +91,7 @@ func (b *testBundle) start(tb testing.TB) *node {
 		_ = d.Close()
 	})
 	n.url = server.URL
-	n.Client = owlapi.New(owlapi.Config{BaseURL: server.URL, Token: token})
+	n.Client = owlapi.New(owlapi.Config{BaseURL: server.URL, Token: token, HTTP: openapitest.OwlClient(tb)})
 	return n
 }
 
@@ -169,7 +170,7 @@ func get(t *testing.T, url string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	require.NoError(t, err)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := openapitest.OwlClient(t).Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close() //nolint:errcheck // the body was read
 	data, err := io.ReadAll(resp.Body)

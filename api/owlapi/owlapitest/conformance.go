@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"roost/api"
+	"roost/api/openapitest"
 	"roost/api/owlapi"
 )
 
@@ -32,7 +33,8 @@ type Server struct {
 }
 
 // Run runs the suite against one Owl: each row of the private contract is a
-// law here, under the contract's words. It needs no empty Owl, and leaves what
+// law here, under the contract's words, and every exchange is held against the
+// OpenAPI document. It needs no empty Owl, and leaves what
 // it made.
 func Run(t *testing.T, server Server) {
 	t.Helper()
@@ -58,6 +60,7 @@ type testBundle struct {
 	server Server
 	ctx    context.Context //nolint:containedctx // one law's lifetime
 	mint   *api.Minter
+	http   *http.Client // holds every exchange against the OpenAPI document
 }
 
 func setup(t *testing.T, server Server) *testBundle {
@@ -66,10 +69,11 @@ func setup(t *testing.T, server Server) *testBundle {
 	t.Cleanup(cancel)
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
 	t.Cleanup(transport.CloseIdleConnections)
-	client := owlapi.New(owlapi.Config{
-		BaseURL: server.URL, Token: server.Token, HTTP: &http.Client{Transport: transport},
-	})
-	return &testBundle{Client: client, t: t, server: server, ctx: ctx, mint: api.NewMinter()}
+	document, err := openapitest.Owl()
+	require.NoError(t, err)
+	checked := &http.Client{Transport: document.Transport(transport, func(err error) { t.Errorf("%v", err) })}
+	client := owlapi.New(owlapi.Config{BaseURL: server.URL, Token: server.Token, HTTP: checked})
+	return &testBundle{Client: client, t: t, server: server, ctx: ctx, mint: api.NewMinter(), http: checked}
 }
 
 // request is a create that nobody sent yet.
@@ -134,7 +138,7 @@ func (b *testBundle) raw(method, path, body string, header http.Header) answer {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	maps.Copy(req.Header, header)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := b.http.Do(req)
 	require.NoError(b.t, err)
 	defer resp.Body.Close() //nolint:errcheck // the body was read
 	data, err := io.ReadAll(resp.Body)

@@ -25,7 +25,7 @@ func edgeLaws() map[string]func(*testBundle) {
 func (b *testBundle) tokenIsRequired() {
 	r := b.request()
 	for _, token := range []string{"", "wrong", b.server.Token + "x", strings.ToUpper(b.server.Token) + "Y"} {
-		stranger := owlapi.New(owlapi.Config{BaseURL: b.server.URL, Token: token})
+		stranger := owlapi.New(owlapi.Config{BaseURL: b.server.URL, Token: token, HTTP: b.http})
 		_, _, err := stranger.CreateCVM(b.ctx, r)
 		b.requireStatus(err, http.StatusUnauthorized, api.CodeUnauthenticated)
 		_, err = stranger.GetCVM(b.ctx, r.ID)

@@ -62,8 +62,9 @@ func Start(tb testing.TB, cfg Config) (fake *Fake, url string) {
 type call struct {
 	*http.Request
 
-	id   api.ID // in the path
-	body []byte
+	id        api.ID // in the path
+	requestID string // the caller's or ours
+	body      []byte
 }
 
 // ServeHTTP implements http.Handler.
@@ -80,7 +81,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, readErr := io.ReadAll(io.LimitReader(r.Body, owlapi.MaxBatchBytes+1))
 	entry := &Request{Method: r.Method, Path: r.URL.RequestURI(), RequestID: id, Body: body}
 	f.script.record(entry)
-	status, answer, header := f.answer(r.Context(), w, &call{Request: r, body: body}, readErr)
+	status, answer, header := f.answer(r.Context(), w, &call{Request: r, requestID: id, body: body}, readErr)
 	tear := f.script.after()
 	f.script.answered(entry, status)
 	maps.Copy(w.Header(), header)
@@ -173,6 +174,7 @@ func (f *Fake) route(w http.ResponseWriter, c *call) (status int, value any, err
 		return 0, nil, api.Errorf(api.CodeMethodNotAllowed, "%s is not allowed here.", c.Method)
 	}
 	if f.cfg.Token != "" && c.Header.Get("Authorization") != "Bearer "+f.cfg.Token {
+		w.Header().Set("WWW-Authenticate", "Bearer")
 		return 0, nil, api.Errorf(api.CodeUnauthenticated, "send Authorization: Bearer and Owl's token.")
 	}
 	if id != "" {

@@ -170,7 +170,7 @@ func (f *Fake) createCVMs(c *call) (status int, value any, err error) {
 	for i, raw := range body.Items {
 		status, record, err := f.create(raw, func(into any) error { return decodeItem(raw, into) })
 		if err != nil {
-			problem, _ := problemOf(c.Context(), err, c.Header.Get(api.HeaderRequestID))
+			problem, _ := problemOf(c.Context(), err, c.requestID)
 			status, record = problem.Status, problem
 		}
 		items[i] = owlapi.BatchItem{Status: status, Body: encode(record)}

@@ -23,6 +23,7 @@ import (
 
 	"roost/api"
 	"roost/api/apitest"
+	"roost/api/openapitest"
 	"roost/models/pgtest"
 	"roost/owl"
 	"roost/owl/driver/sim"
@@ -116,6 +117,8 @@ func (s *Stack) startOwl(o Options) *Node {
 func (s *Stack) startPlatform(o Options) *Node {
 	cfg := platform.Config{
 		DB: s.PlatformDB, Logger: s.Logger, OwlURL: s.Owls[0].URL, OwlToken: owlToken,
+		OwlHTTP: openapitest.OwlClient(s.T), // what Platform sends is held against Owl's document
+
 		KeyTTL: 24 * time.Hour, KeyWait: 5 * time.Second, ProvisionTTL: time.Hour, MaxCVMs: 1000,
 		ReconcileLease: 2 * time.Second, ReconcileBackoffMax: time.Second,
 	}
