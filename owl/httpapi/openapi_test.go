@@ -28,3 +28,18 @@ func TestRoutesAndDocumentAgree(t *testing.T) {
 	}
 	require.ElementsMatch(t, document.Operations(), served)
 }
+
+func TestItsCodesAreTheContracts(t *testing.T) {
+	t.Parallel()
+	document, err := openapitest.Owl()
+	require.NoError(t, err)
+	known := map[any]bool{}
+	for _, code := range api.Codes() {
+		known[string((&api.Error{Code: code}).Problem("").ErrorCode)] = true
+	}
+	codes := document.Spec().Components.Schemas["Problem"].Value.Properties["error_code"].Value.Enum
+	require.Contains(t, codes, any(string(api.CodeIDConflict)))
+	for _, code := range codes {
+		require.True(t, known[code], code)
+	}
+}
