@@ -92,6 +92,14 @@ func (m *Model) Expire(key string) {
 	}
 }
 
+// Doubtful says that nobody knows whether a key is free: its time has run out,
+// and its operation may end at any moment. Requests under it that are sent
+// together cannot be put in an order.
+func (m *Model) Doubtful(key string) bool {
+	b, ok := m.keys[key]
+	return ok && b.expired && m.Operations[b.answer.Operation].Ended == ""
+}
+
 // Quota is how many CVMs the workspace has used of its quota.
 func (m *Model) Quota() int { return len(m.live("")) }
 
