@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 
 	"golang.org/x/sync/errgroup"
 
@@ -100,7 +101,7 @@ func failed(row claimed, err error, judge func(status int) verdict) result {
 	res := result{row: row, verdict: judge(answer.Status), after: answer.RetryAfter}
 	if res.verdict == refused {
 		failure := refusal(answer.Status, answer.Problem)
-		res.failure = &failure
+		res.failure, res.final = &failure, answer.Status == http.StatusGone
 	}
 	return res
 }

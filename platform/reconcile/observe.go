@@ -87,7 +87,8 @@ func (r *Reconciler) lost(ctx context.Context, ids []api.ID) error {
 }
 
 // record keeps what Owl shows, ends operations, and returns the CVMs that it
-// wrote and whose present generation is still to be observed.
+// wrote and whose present generation is still to be observed. Where Owl has
+// not heard of what was pushed, it comes from an older backup: due again.
 func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettled []api.ID, err error) {
 	slices.SortFunc(records, func(a, b owlapi.CVM) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	err = r.inTx(ctx, func(tx *gorm.DB) error {
@@ -99,9 +100,11 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 			WITH locked AS MATERIALIZED (SELECT id FROM cvms WHERE id IN ? ORDER BY id FOR UPDATE)
 			UPDATE cvms c SET owl_status = v.status, error_code = v.error_code, error_message = v.error_message,
 				observed_generation = CASE WHEN v.gone THEN c.generation ELSE v.generation END,
-				reconcile_after = CASE WHEN v.gone OR v.generation >= c.generation THEN NULL ELSE c.reconcile_after END,
+				reconcile_after = CASE WHEN v.gone OR v.generation >= c.generation THEN NULL
+					WHEN v.has < c.pushed_generation THEN now() ELSE c.reconcile_after END,
+				pushed_generation = CASE WHEN v.gone THEN c.pushed_generation ELSE LEAST(c.pushed_generation, v.has) END,
 				updated_at = clock_timestamp()
-			FROM locked, (VALUES `+values+`) v (id, generation, gone, status, error_code, error_message)
+			FROM locked, (VALUES `+values+`) v (id, generation, has, gone, status, error_code, error_message)
 			WHERE c.id = locked.id AND v.id = c.id AND c.confirmed AND c.deleting_at IS NULL
 				AND (v.gone OR v.generation >= c.observed_generation)
 			RETURNING c.id, v.gone OR v.generation >= c.generation AS rest`,
@@ -163,8 +166,8 @@ func sightings(records []owlapi.CVM) (values string, args []any) {
 	rows := make([]string, len(records))
 	for i, c := range records {
 		s := sightingOf(c)
-		rows[i] = "(?::uuid, ?::bigint, ?::boolean, ?::text, NULLIF(?::text, ''), NULLIF(?::text, ''))"
-		args = append(args, c.ID, s.generation, s.gone, s.status, s.failure.Code, s.failure.Message)
+		rows[i] = "(?::uuid, ?::bigint, ?::bigint, ?::boolean, ?::text, NULLIF(?::text, ''), NULLIF(?::text, ''))"
+		args = append(args, c.ID, s.generation, s.has, s.gone, s.status, s.failure.Code, s.failure.Message)
 	}
 	return strings.Join(rows, ", "), args
 }

@@ -20,6 +20,7 @@ type result struct {
 	row     claimed
 	verdict verdict
 	failure *api.ResourceError // of a refusal
+	final   bool               // a refusal of the CVM, and not only of the generation that was sent
 	sent    int64              // generation, of a change
 	theirs  int64              // generation, of a row that is behind
 	after   time.Duration      // Retry-After, of an unknown outcome
@@ -108,7 +109,7 @@ func (r *Reconciler) createOrSplit(ctx context.Context, b batch) []result {
 	}
 	if len(b.rows) == 1 {
 		failure := refusal(answer.Status, answer.Problem)
-		return []result{{row: b.rows[0], verdict: refused, failure: &failure}}
+		return []result{{row: b.rows[0], verdict: refused, failure: &failure, final: true}}
 	}
 	results = nil
 	for i := range b.rows {
@@ -173,7 +174,7 @@ func (r *Reconciler) judged(ctx context.Context, row claimed, answer owlapi.Batc
 	}
 	if problem, ok := errors.AsType[*owlapi.StatusError](err); ok && res.verdict == refused {
 		failure := refusal(answer.Status, problem.Problem)
-		res.failure = &failure
+		res.failure, res.final = &failure, true
 		r.cfg.Logger.ErrorContext(ctx, "create refused for good", slog.String("cvm_id", row.ID.String()),
 			slog.Int("status", answer.Status), slog.String("error_code", failure.Code))
 	}

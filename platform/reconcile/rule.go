@@ -56,23 +56,34 @@ func pauseAfterFailure(ctx context.Context) {
 	}
 }
 
+// claimedRule is a rule under its fence.
+type claimedRule struct {
+	models.FirewallRule
+
+	Doomed bool // its CVM failed before it had a machine
+}
+
 // claimRules takes due rules, oldest first. A deletion is due whether or not
 // the CVM is confirmed: the tombstone stops a late create.
-func (r *Reconciler) claimRules(ctx context.Context) (rules []models.FirewallRule, err error) {
+func (r *Reconciler) claimRules(ctx context.Context) (rules []claimedRule, err error) {
 	err = r.db.WithContext(ctx).Raw(`
-		UPDATE firewall_rules SET fence = fence + 1, attempts = attempts + 1,
+		WITH due AS (
+			SELECT f.id, NOT c.confirmed AND c.error_code IS NOT NULL AS doomed
+			FROM firewall_rules f JOIN cvms c ON c.id = f.cvm_id
+			WHERE f.reconcile_after <= now() AND (c.confirmed OR c.error_code IS NOT NULL OR f.deleted_at IS NOT NULL)
+			ORDER BY f.reconcile_after LIMIT ? FOR UPDATE OF f SKIP LOCKED
+		)
+		UPDATE firewall_rules f SET fence = fence + 1, attempts = attempts + 1,
 			reconcile_after = now() + ?::bigint * interval '1 microsecond'
-		WHERE id IN (SELECT f.id FROM firewall_rules f JOIN cvms c ON c.id = f.cvm_id
-			WHERE f.reconcile_after <= now() AND (c.confirmed OR f.deleted_at IS NOT NULL)
-			ORDER BY f.reconcile_after LIMIT ? FOR UPDATE OF f SKIP LOCKED)
-		RETURNING *`, r.cfg.Lease.Microseconds(), claimLimit).Find(&rules).Error
+		FROM due WHERE f.id = due.id
+		RETURNING f.*, due.doomed`, claimLimit, r.cfg.Lease.Microseconds()).Find(&rules).Error
 	if err != nil {
 		return nil, fmt.Errorf("claim due rules: %w", err)
 	}
 	return rules, nil
 }
 
-func (r *Reconciler) pushRules(ctx context.Context, rules []models.FirewallRule) {
+func (r *Reconciler) pushRules(ctx context.Context, rules []claimedRule) {
 	var g errgroup.Group
 	g.SetLimit(maxCalls)
 	for _, rule := range rules {
@@ -88,9 +99,15 @@ func (r *Reconciler) pushRules(ctx context.Context, rules []models.FirewallRule)
 }
 
 // pushRule does the first thing that is missing and keeps the result.
-func (r *Reconciler) pushRule(ctx context.Context, rule models.FirewallRule) error {
+func (r *Reconciler) pushRule(ctx context.Context, claimed claimedRule) error {
+	rule := claimed.FirewallRule
 	if rule.DeletedAt != nil {
 		return r.deleteRule(ctx, rule)
+	}
+	if claimed.Doomed {
+		return r.settleRule(ctx, rule, ruleResult{status: api.FirewallFailed, failure: &api.ResourceError{
+			Code: "CVM_FAILED", Message: "the CVM failed before it had a machine",
+		}})
 	}
 	call, cancel := r.callContext(ctx)
 	defer cancel()

@@ -91,9 +91,15 @@ func (r *Reconciler) assignments(res result) (set string, args []any) {
 		return `delete_confirmed = true, attempts = 0, reconcile_after = now() + ?::bigint * interval '1 microsecond'`,
 			[]any{lease}
 	case refused:
-		return `error_code = ?, error_message = ?, owl_status = ?, attempts = 0, observed_generation = generation,
-			reconcile_after = CASE WHEN deleting_at IS NOT NULL THEN now() END`,
-			[]any{res.failure.Code, res.failure.Message, api.StatusFailed}
+		// What was accepted since is refused too if the CVM is, and otherwise
+		// still to be pushed.
+		return `error_code = ?, error_message = ?, owl_status = ?, attempts = 0,
+			observed_generation = CASE WHEN ? THEN generation ELSE GREATEST(observed_generation, ?) END,
+			reconcile_after = CASE WHEN deleting_at IS NOT NULL OR (NOT ? AND generation > ?) THEN now() END`,
+			[]any{
+				res.failure.Code, res.failure.Message, api.StatusFailed,
+				res.final, res.row.Generation, res.final, res.row.Generation,
+			}
 	case unknown, alarmed:
 	}
 	// Exponential with full jitter, by Postgres' clock and dice.
@@ -108,7 +114,7 @@ func (r *Reconciler) assignments(res result) (set string, args []any) {
 // forgotten makes a row as if Owl had never heard of it: it is created again,
 // from the stored request on, or its deletion is sent again.
 const forgotten = `confirmed = false, delete_confirmed = false, pushed_generation = 0, observed_generation = 0,
-	attempts = 0, reconcile_after = now()`
+	owl_status = NULL, error_code = NULL, error_message = NULL, attempts = 0, reconcile_after = now()`
 
 // countAttempt counts the push on the open operations of its CVMs, and shows
 // those as running whose CVM Owl has confirmed.

@@ -35,6 +35,7 @@ type watched struct {
 // sighting is what a row keeps of Owl's record.
 type sighting struct {
 	generation int64 // observed
+	has        int64 // the newest generation that Owl has heard of
 	status     api.Status
 	gone       bool              // deleted or being deleted: nothing more will be observed
 	removed    bool              // and the machine is no more
@@ -42,7 +43,7 @@ type sighting struct {
 }
 
 func sightingOf(c owlapi.CVM) sighting {
-	s := sighting{generation: c.ObservedGeneration, status: c.Status}
+	s := sighting{generation: c.ObservedGeneration, has: c.Generation, status: c.Status}
 	if c.Status == api.StatusDeleting || c.Status == api.StatusDeleted {
 		s.gone, s.removed = true, c.DeletedAt != nil
 		s.status, s.failure = api.StatusFailed, deletedBelow() // of a CVM that we want

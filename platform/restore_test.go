@@ -1,0 +1,116 @@
+package platform_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"roost/api"
+	"roost/api/owlapi"
+	"roost/api/owlapi/owlapitest"
+	"roost/platform"
+)
+
+// intercept is a fake Owl behind a handler that may answer in its stead.
+func intercept(
+	t *testing.T, cfg owlapitest.Config, before func(w http.ResponseWriter, r *http.Request) (answered bool),
+) *lifecycle {
+	t.Helper()
+	fake := owlapitest.New(cfg)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !before(w, r) {
+			fake.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	b := setup(t, func(c *platform.Config) { c.OwlURL, c.ReconcileLease = server.URL, time.Minute })
+	return &lifecycle{testBundle: b, owl: fake}
+}
+
+func refuseWith(w http.ResponseWriter, status int) {
+	w.Header().Set("Content-Type", api.ProblemContentType)
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(`{"error_code":"INVALID_REQUEST","detail":"because"}`))
+}
+
+// TestARefusalSpeaksOnlyOfWhatWasSent: while a change is refused, another is
+// accepted; it is pushed all the same.
+func TestARefusalSpeaksOnlyOfWhatWasSent(t *testing.T) {
+	t.Parallel()
+	refuse := make(chan struct{})
+	var puts atomic.Int64
+	l := intercept(t, owlapitest.Config{}, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || puts.Add(1) > 1 {
+			return false
+		}
+		<-refuse
+		refuseWith(w, http.StatusBadRequest)
+		return true
+	})
+	c := l.running("web")
+	grown := l.grow(c.VMUUID)
+	eventually(t, "the change is in flight", func() bool { return puts.Load() == 1 })
+	// The next change, whose due time the claim of the first has moved out.
+	require.NoError(t, l.db.Exec("UPDATE cvms SET generation = generation + 1, power = 'stopped'").Error)
+	close(refuse)
+	require.Equal(t, api.OperationFailed, l.ended(grown.Operation.ID).Status)
+	eventually(t, "the next change was pushed and seen", func() bool { return l.cvm(c.VMUUID).Status == api.StatusStopped })
+}
+
+// TestAnOwlThatLostAChangeGetsItAgain: it comes from an older backup while the
+// change is still to be seen.
+func TestAnOwlThatLostAChangeGetsItAgain(t *testing.T) {
+	t.Parallel()
+	b, owl := setupWithOwl(t, owlapitest.Config{}, func(c *platform.Config) { c.ReconcileLease = time.Minute })
+	l := &lifecycle{testBundle: b, owl: owl}
+	c := l.running("web")
+	owl.PauseMachines(true)
+	stop := l.stop(c.VMUUID)
+	eventually(t, "the change was pushed", func() bool { return l.count("cvms", "pushed_generation = 2") == 1 })
+	owl.Rewind(c.VMUUID, 1)
+	owl.PauseMachines(false)
+	require.Equal(t, api.OperationSucceeded, l.ended(stop.Operation.ID).Status)
+}
+
+// TestWhatOwlLostAfterItFailedStillTakesActions: it had a machine, so it is
+// not one of those that can only be deleted.
+func TestWhatOwlLostAfterItFailedStillTakesActions(t *testing.T) {
+	t.Parallel()
+	var away atomic.Bool
+	l := intercept(t, owlapitest.Config{Fail: func(name string) bool { return name == "doomed" }},
+		func(w http.ResponseWriter, r *http.Request) bool {
+			if away.Load() && r.URL.Path == owlapi.PathCVMsBatch {
+				refuseWith(w, http.StatusServiceUnavailable)
+				return true
+			}
+			return false
+		})
+	l.run(l.service)
+	c := l.create("doomed")
+	require.Equal(t, api.OperationFailed, l.ended(c.Operation.ID).Status)
+	away.Store(true)
+	l.owl.Forget(c.VMUUID)
+	l.stop(c.VMUUID) // is told 404: lost, and not created again so far
+	eventually(t, "the loss was noticed", func() bool { return l.count("cvms", "NOT confirmed") == 1 })
+	l.start(c.VMUUID)
+	away.Store(false)
+	eventually(t, "it was created again", func() bool { return l.count("cvms", "confirmed") == 1 })
+}
+
+// TestARuleOfACVMThatOwlRefusedFails: nobody waits for it for ever.
+func TestARuleOfACVMThatOwlRefusedFails(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	c := l.create("web")
+	l.rule(c.VMUUID)
+	l.deleteBelow(c.VMUUID) // the create will meet a tombstone
+	l.run(l.service)
+	require.Equal(t, api.OperationFailed, l.ended(c.Operation.ID).Status)
+	eventually(t, "the rule has failed", func() bool {
+		return l.count("firewall_rules", "status = 'failed' AND reconcile_after IS NULL") == 1
+	})
+}
