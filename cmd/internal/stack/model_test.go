@@ -289,3 +289,71 @@ func (w *modelled) effects(rt *rapid.T) (out []modeltest.Effect) {
 	}
 	return out
 }
+
+// TestAnOwlWhoseTablesAreAwayLosesNothing: whatever Owl cannot do it answers
+// with 5xx, which says nothing, and Platform goes on asking.
+func TestAnOwlWhoseTablesAreAwayLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, table := range []string{"cvms", "firewall_rules"} {
+		t.Run(table, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, stack.Options{})
+			changed, removed, kept := b.running("changed"), b.running("removed"), b.running("kept")
+			rules := "/cvms/" + kept.VMUUID.String() + "/firewall-rules"
+			old := apitest.Decode[api.FirewallRule](b.c.Post(rules, `{"cidr":"10.0.0.0/8"}`).Expect(http.StatusCreated))
+			active := func(n int) func() bool {
+				return func() bool {
+					page := apitest.Decode[api.Page[api.FirewallRule]](b.c.Get(rules).Expect(http.StatusOK))
+					return len(page.Items) == n && !slices.ContainsFunc(page.Items, func(r api.FirewallRule) bool { return r.Status != api.FirewallActive })
+				}
+			}
+			require.Eventually(t, active(1), 30*time.Second, 10*time.Millisecond)
+			require.NoError(t, b.OwlDB.Exec("ALTER TABLE "+table+" RENAME TO gone").Error)
+			ops := []string{
+				b.c.Post("/cvms", apitest.Spec("created", "services: {}")).Expect(http.StatusAccepted).CVM().Operation.ID,
+				b.ask(changed.VMUUID, "stop").Expect(http.StatusAccepted).CVM().Operation.ID,
+				b.del("/cvms/" + removed.VMUUID.String()).Expect(http.StatusAccepted).CVM().Operation.ID,
+			}
+			b.c.Post(rules, `{"cidr":"192.168.0.0/16"}`).Expect(http.StatusCreated)
+			b.del(rules + "/" + old.ID.String()).Expect(http.StatusNoContent)
+			b.refusesAll(table)
+			require.NoError(t, b.OwlDB.Exec("ALTER TABLE gone RENAME TO "+table).Error)
+			for _, op := range ops {
+				require.Equal(t, api.OperationSucceeded, b.Wait(op).Status)
+			}
+			require.Eventually(t, active(1), 30*time.Second, 10*time.Millisecond)
+			for id, times := range effects(t, b.Stack)["create"] {
+				require.Equal(t, 1, times, id)
+			}
+		})
+	}
+}
+
+// refusesAll calls Owl itself while its table is away: 5xx, and nothing of
+// the inside in it.
+func (b *bundle) refusesAll(table string) {
+	b.t.Helper()
+	id, mint := api.NewMinter().ID().String(), api.NewMinter()
+	owl := apitest.Client{T: b.t, URL: b.Owls[0].URL}
+	refused := 0
+	for _, c := range []struct{ method, path, body string }{
+		{http.MethodPost, "/v1/cvms", fmt.Sprintf(`{"id":%q,"app_id":%q,"name":"web","spec":{}}`, id, mint.ID())},
+		{http.MethodPut, "/v1/cvms/" + id, `{"generation":2,"power":"running","spec":{}}`},
+		{http.MethodGet, "/v1/cvms/" + id, ""},
+		{http.MethodGet, "/v1/cvms?ids=" + id, ""},
+		{http.MethodGet, "/v1/cvms", ""},
+		{http.MethodDelete, "/v1/cvms/" + id, ""},
+		{http.MethodPost, "/v1/firewall-rules", fmt.Sprintf(`{"id":%q,"cvm_id":%q,"cidr":"10.0.0.0/8","protocol":"tcp"}`, mint.ID(), id)},
+		{http.MethodGet, "/v1/firewall-rules/" + id, ""},
+		{http.MethodGet, "/v1/firewall-rules?ids=" + id, ""},
+		{http.MethodDelete, "/v1/firewall-rules/" + id, ""},
+	} {
+		r := owl.Request(c.method, "", c.body).With("Authorization", "Bearer stack").To(c.path).Send()
+		if r.Status >= http.StatusInternalServerError {
+			refused++
+			require.NotContains(b.t, string(r.Body), "gone")
+			require.NotContains(b.t, string(r.Body), `"`+table+`"`)
+		}
+	}
+	require.GreaterOrEqual(b.t, refused, 4)
+}
