@@ -286,7 +286,7 @@ func TestADeleteBeforeThePushSendsNoCreate(t *testing.T) {
 	require.Equal(t, []string{"DELETE"}, l.calls(c.VMUUID), "it plants the tombstone that stops a late create")
 }
 
-// TestAChangeThatOwlRefusesFailsAloneAndTheNextIsTaken: 410 to a PUT is a CVM
+// TestAChangeOfWhatWasDeletedBelowFails: 410 to a PUT is a CVM
 // that was deleted below us; it is never made again silently.
 func TestAChangeOfWhatWasDeletedBelowFails(t *testing.T) {
 	t.Parallel()
@@ -658,4 +658,19 @@ func TestARefusedChangeFailsItsOperation(t *testing.T) {
 			l.ended(l.start(c.VMUUID).Operation.ID) // it still takes what is asked
 		})
 	}
+}
+
+// TestADeleteRightAfterACreateWaitsForNobody: requests and the reconciler lock
+// CVMs before operations, or Postgres would end one of them as a deadlock.
+func TestADeleteRightAfterACreateWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	l.run(l.service)
+	for i := range 30 {
+		c := l.create(fmt.Sprint("web-", i))
+		l.stop(c.VMUUID)
+		l.remove(c.VMUUID)
+	}
+	eventually(t, "all are gone", func() bool { return l.count("cvms", "deleted_at IS NULL") == 0 })
+	require.NotContains(t, l.log.String(), "deadlock")
 }
