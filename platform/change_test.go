@@ -16,6 +16,7 @@ import (
 	"roost/api/apitest"
 	"roost/api/owlapi"
 	"roost/api/owlapi/owlapitest"
+	"roost/models/pgtest/pgproxy"
 	"roost/platform"
 )
 
@@ -673,4 +674,47 @@ func TestADeleteRightAfterACreateWaitsForNobody(t *testing.T) {
 	}
 	eventually(t, "all are gone", func() bool { return l.count("cvms", "deleted_at IS NULL") == 0 })
 	require.NotContains(t, l.log.String(), "deadlock")
+}
+
+// TestAChangeWhoseCommitReplyIsLostIsDoneOnce: the same transaction runs again
+// and finds its own work, with a key and without one.
+func TestAChangeWhoseCommitReplyIsLostIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	for name, fate := range map[string]pgproxy.Fate{"reply lost": pgproxy.LoseReply, "request lost": pgproxy.LoseRequest} {
+		for _, key := range []string{"", "k"} {
+			t.Run(name+" key "+key, func(t *testing.T) {
+				t.Parallel()
+				b, proxy := setupBehindProxy(t)
+				m := b.matrixCase(t)
+				m.first("web")
+				rule := apitest.Decode[api.FirewallRule](m.post(m.to("/cvms/{cvm}/firewall-rules"), `{"cidr":"10.0.0.0/8"}`).Expect(http.StatusCreated))
+				change := delta{"operations": 1, "operation_targets": 1}
+				for i, step := range []struct {
+					method, path, body string
+					status             int
+					does               delta
+				}{
+					{http.MethodPost, "/cvms/{cvm}/start", "", http.StatusAccepted, nil},
+					{http.MethodPost, "/cvms/{cvm}/stop", "", http.StatusAccepted, change},
+					{http.MethodPost, "/cvms/{cvm}/restart", "", http.StatusAccepted, change},
+					{http.MethodPatch, "/cvms/{cvm}", `{"vcpu":2}`, http.StatusAccepted, with(change, "specs", 1)},
+					{http.MethodPut, "/apps/{app}/replicas", `{"count":3}`, http.StatusAccepted, delta{"cvms": 2, "operations": 1, "operation_targets": 2, "quota": 2}},
+					{http.MethodPut, "/apps/{app}/replicas", `{"count":3}`, http.StatusAccepted, delta{"operations": 1}},
+					{http.MethodPut, "/apps/{app}/replicas", `{"count":1}`, http.StatusAccepted, delta{"operations": 1, "operation_targets": 2, "quota": -2}},
+					{http.MethodPost, "/cvms/{cvm}/firewall-rules", `{"cidr":"10.0.0.0/8"}`, http.StatusCreated, delta{"firewall_rules": 1}},
+					{http.MethodDelete, "/cvms/{cvm}/firewall-rules/" + rule.ID.String(), "", http.StatusNoContent, nil},
+					{http.MethodDelete, "/cvms/{cvm}", "", http.StatusAccepted, with(change, "quota", -1)},
+				} {
+					c, does := m.client().Request(step.method, m.to(step.path), step.body), step.does
+					if key != "" && step.method != http.MethodDelete {
+						c.Key(fmt.Sprint(key, i))
+						does = with(does, "idempotency_keys", 1)
+					}
+					proxy.Next(fate)
+					r := m.grows(c, does).Expect(step.status)
+					require.False(t, r.Replayed(), "a first answer is no replay")
+				}
+			})
+		}
+	}
 }
