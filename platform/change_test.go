@@ -262,6 +262,8 @@ func TestNothingFollowsADelete(t *testing.T) {
 			c := l.running("web")
 			tc.before(l, c.VMUUID)
 			removed := l.remove(c.VMUUID)
+			require.Equal(t, c.Generation+1, removed.Generation, "a generation of its own, so that no older one ends it")
+			require.Equal(t, removed.Generation, l.operation(removed.Operation.ID).Generation)
 			l.succeeds(removed)
 			require.Equal(t, tc.want, l.calls(c.VMUUID))
 			require.NotNil(t, l.get(path(c.VMUUID)).Refuse(api.CodeResourceDeleted).DeletedAt)
