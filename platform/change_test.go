@@ -281,10 +281,15 @@ func (l *lifecycle) deleteBelow(id api.ID) {
 func TestADeleteBeforeThePushSendsNoCreate(t *testing.T) {
 	t.Parallel()
 	l := setupLifecycle(t, owlapitest.Config{})
+	l.owl.PauseMachines(true)
 	c := l.create("web")
 	l.stop(c.VMUUID)
 	removed := l.remove(c.VMUUID)
 	l.run(l.service)
+	eventually(t, "Owl has heard of it", func() bool { return l.count("cvms", "delete_confirmed") == 1 })
+	require.NoError(t, l.db.Exec(`UPDATE cvms SET reconcile_after = now()`).Error) // the lease has run out
+	eventually(t, "it was claimed again", func() bool { return l.count("cvms", "reconcile_after > now()") == 1 })
+	l.owl.PauseMachines(false)
 	l.succeeds(removed)
 	require.Equal(t, []string{"DELETE"}, l.calls(c.VMUUID), "it plants the tombstone that stops a late create")
 }
@@ -581,7 +586,8 @@ func TestARuleThatIsDeletedWhileItsPushIsInFlightIsDeletedAtOwl(t *testing.T) {
 	rule := l.rule(c.VMUUID)
 	one := path(c.VMUUID) + "/firewall-rules/" + rule.ID.String()
 	eventually(t, "the push is under way", func() bool { return l.ruleCalls(rule, http.MethodPost) == 1 })
-	l.client().Request(http.MethodDelete, one, "").Expect(http.StatusNoContent)
+	// As a deletion leaves it, had its own due time been claimed already.
+	require.NoError(t, l.db.Exec(`UPDATE firewall_rules SET deleted_at = now()`).Error)
 	l.owl.Hold()()
 	eventually(t, "Owl has deleted it", func() bool {
 		return l.ruleCalls(rule, http.MethodDelete) == 1 && l.count("firewall_rules", "reconcile_after IS NOT NULL") == 0
@@ -667,7 +673,8 @@ func TestARefusedChangeFailsItsOperation(t *testing.T) {
 // CVMs before operations, or Postgres would end one of them as a deadlock.
 func TestADeleteRightAfterACreateWaitsForNobody(t *testing.T) {
 	t.Parallel()
-	l := setupLifecycle(t, owlapitest.Config{})
+	b, owl := setupWithOwl(t, owlapitest.Config{}, func(c *platform.Config) { c.ReconcileLease = time.Second })
+	l := &lifecycle{testBundle: b, owl: owl}
 	l.run(l.service)
 	for i := range 30 {
 		c := l.create(fmt.Sprint("web-", i))

@@ -61,6 +61,7 @@ type bound struct {
 	request Request
 	answer  Answer
 	expired bool
+	anew    bool // it may have been bound again since, by an answer that a replay looks like
 }
 
 // outcome is an answer that is allowed, and what it makes true.
@@ -88,8 +89,14 @@ func (m *Model) Take(r Request, a Answer) error {
 // Expire lets a key's time run out.
 func (m *Model) Expire(key string) {
 	if b, ok := m.keys[key]; ok {
-		b.expired = true
+		b.expired, b.anew = true, false
 	}
+}
+
+// mayLive says that an expired key may still be bound: until its operation has
+// ended, or because it was bound anew.
+func (b *bound) mayLive(m *Model) bool {
+	return b.anew || m.Operations[b.answer.Operation].Ended == ""
 }
 
 // Doubtful says that nobody knows whether a key is free: its time has run out,
@@ -97,7 +104,7 @@ func (m *Model) Expire(key string) {
 // together cannot be put in an order.
 func (m *Model) Doubtful(key string) bool {
 	b, ok := m.keys[key]
-	return ok && b.expired && m.Operations[b.answer.Operation].Ended == ""
+	return ok && b.expired && b.mayLive(m)
 }
 
 // Quota is how many CVMs the workspace has used of its quota.
@@ -128,11 +135,11 @@ func (m *Model) allowed(r Request) []outcome {
 		return m.decide(same)
 	}
 	var out []outcome
-	if known && (!b.expired || m.Operations[b.answer.Operation].Ended == "") { // kept until its operation has ended
+	if known && (!b.expired || b.mayLive(m)) {
 		if b.request == same {
 			replay := b.answer
 			replay.Replayed = true
-			out = append(out, outcome{Answer: replay})
+			out = append(out, outcome{Answer: replay, apply: func(Answer) { b.anew = b.expired }})
 		} else {
 			out = append(out, refused(http.StatusConflict, "IDEMPOTENCY_KEY_REUSED"))
 		}
