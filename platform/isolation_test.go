@@ -1,6 +1,7 @@
 package platform_test
 
 import (
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -78,6 +79,7 @@ func guardedRoutes() map[string][]guarded {
 		"GET /idempotency-keys/:key":            {{path: "/idempotency-keys/{key}", status: ok}},
 		"GET /cvms/:vm_uuid/docker-compose.yml": {{path: cvm("/docker-compose.yml"), status: ok}},
 		"GET /cvms/:vm_uuid/firewall-rules":     {{path: cvm("/firewall-rules"), status: ok}},
+		"GET /cvms/:vm_uuid/firewall-rules/:id": {{path: cvm("/firewall-rules/{rule}"), status: ok}},
 		"POST /apps":                            {{path: "/apps", body: `{"name":"shop"}`, status: created}},
 		"POST /cvms/provision":                  {{path: "/cvms/provision", body: anotherApp, status: ok}},
 		"POST /cvms": {
@@ -152,30 +154,34 @@ func TestForeignIDsAnswerAsUnknownOnes(t *testing.T) {
 			if !strings.Contains(g.path+g.body, placeholder) || placeholder == "{hash}" {
 				continue
 			}
-			ask := func(name string) *apitest.Reply {
-				names := map[string]string{placeholder: name}
-				for p, n := range mine.names {
-					if p != placeholder {
-						names[p] = n
-					}
+			ask := func(given map[string]string, all bool) *apitest.Reply {
+				names := maps.Clone(mine.names)
+				if all {
+					names = maps.Clone(given)
 				}
+				names[placeholder] = given[placeholder]
 				c := mine.client().Request(method, fill(g.path, names), fill(g.body, names))
 				if method != http.MethodGet {
 					c.Key("fresh")
 				}
 				return watched.changesNothing(c)
 			}
-			foreign, missing := ask(theirs.names[placeholder]), ask(nobody[placeholder])
-			foreign.Refuse(api.CodeNotFound)
-			require.Equal(t, anonymous(missing, nobody[placeholder]), anonymous(foreign, theirs.names[placeholder]))
+			for _, all := range []bool{false, true} { // one of theirs among mine, and nothing but theirs
+				foreign, missing := ask(theirs.names, all), ask(nobody, all)
+				foreign.Refuse(api.CodeNotFound)
+				require.Equal(t, anonymous(missing, nobody), anonymous(foreign, theirs.names))
+			}
 		}
 		require.Zero(t, own.count("idempotency_keys", "key = 'fresh'"), "nothing refused uses the key up")
 	})
 }
 
-// anonymous is an answer without its request's ID and the ID that was asked for.
-func anonymous(r *apitest.Reply, id string) string {
-	body := strings.NewReplacer(id, "ID", r.Header.Get(api.HeaderRequestID), "REQUEST").Replace(string(r.Body))
+// anonymous is an answer without its request's ID and the IDs that were asked for.
+func anonymous(r *apitest.Reply, names map[string]string) string {
+	body := strings.ReplaceAll(string(r.Body), r.Header.Get(api.HeaderRequestID), "REQUEST")
+	for placeholder, name := range names {
+		body = strings.ReplaceAll(body, name, placeholder)
+	}
 	lines := []string{body}
 	for name, values := range r.Header {
 		if name != "Date" && name != api.HeaderRequestID {
