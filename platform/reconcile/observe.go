@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,10 +26,10 @@ func (r *Reconciler) observeLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for ids := range slices.Chunk(r.watch.due(time.Now()), owlapi.MaxBatchItems) {
-			if err := r.observe(ctx, ids); err != nil && ctx.Err() == nil {
+		for looks := range slices.Chunk(r.watch.due(time.Now()), owlapi.MaxBatchItems) {
+			if err := r.observe(ctx, looks); err != nil && ctx.Err() == nil {
 				r.cfg.Logger.WarnContext(ctx, "cannot read status: looking again later",
-					slog.Int("cvms", len(ids)), slog.Any("error", err))
+					slog.Int("cvms", len(looks)), slog.Any("error", err))
 				break
 			}
 		}
@@ -36,44 +37,50 @@ func (r *Reconciler) observeLoop(ctx context.Context) {
 }
 
 // observe looks at some CVMs once.
-func (r *Reconciler) observe(ctx context.Context, ids []api.ID) error {
+func (r *Reconciler) observe(ctx context.Context, looks []*watched) error {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
-	records, err := r.cfg.Owl.CVMsByID(ctx, ids)
+	byID := make(map[api.ID]*watched, len(looks))
+	for _, look := range looks {
+		byID[look.id] = look
+	}
+	found, err := r.cfg.Owl.CVMsByID(ctx, slices.Collect(maps.Keys(byID)))
 	if err != nil {
 		return fmt.Errorf("read status: %w", err)
 	}
-	if unknown := absent(ids, records); len(unknown) > 0 {
-		if err := r.lost(ctx, unknown); err != nil {
-			return err
+	var news []owlapi.CVM
+	absent := maps.Clone(byID)
+	for _, c := range found {
+		delete(absent, c.ID)
+		if look, ok := byID[c.ID]; ok && look.seen != sightingOf(c) {
+			news = append(news, c)
 		}
 	}
-	records = r.watch.changed(records)
-	if len(records) == 0 {
-		return nil
+	if err := r.lost(ctx, absent); err != nil || len(news) == 0 {
+		return err
 	}
-	unsettled, err := r.record(ctx, records)
+	unsettled, err := r.record(ctx, news)
 	if err != nil {
 		return err
 	}
-	r.watch.saw(records)
-	// Those at rest need no watching, nor those whose row takes no sighting
-	// any more: whatever they wait for, they are due in their row.
-	r.watch.drop(slices.DeleteFunc(idsOf(records), func(id api.ID) bool { return slices.Contains(unsettled, id) })...)
-	return nil
-}
-
-func absent(ids []api.ID, records []owlapi.CVM) []api.ID {
-	there := make(map[api.ID]bool, len(records))
-	for _, c := range records {
-		there[c.ID] = true
+	for _, c := range news {
+		byID[c.ID].seen = sightingOf(c)
+		// One at rest needs no watching, nor one whose row takes no sighting
+		// any more: whatever it waits for, it is due in its row.
+		if !slices.Contains(unsettled, c.ID) {
+			r.watch.drop(byID[c.ID])
+		}
 	}
-	return slices.DeleteFunc(slices.Clone(ids), func(id api.ID) bool { return there[id] })
+	return nil
 }
 
 // lost makes CVMs due again that Owl had confirmed and no longer knows: it
 // was restored from an older state. They are posted again, as at first.
-func (r *Reconciler) lost(ctx context.Context, ids []api.ID) error {
+func (r *Reconciler) lost(ctx context.Context, absent map[api.ID]*watched) error {
+	if len(absent) == 0 {
+		return nil
+	}
+	ids := slices.Collect(maps.Keys(absent))
 	err := r.db.WithContext(ctx).Exec(`UPDATE cvms SET `+forgotten+`, updated_at = clock_timestamp()
 		WHERE id IN ? AND deleted_at IS NULL AND (confirmed OR delete_confirmed)`, ids).Error
 	if err != nil {
@@ -81,7 +88,7 @@ func (r *Reconciler) lost(ctx context.Context, ids []api.ID) error {
 	}
 	r.cfg.Logger.ErrorContext(ctx, "Owl has lost CVMs that it had confirmed: creating them again", slog.Int("cvms", len(ids)))
 	r.metrics.lost.Add(float64(len(ids)))
-	r.watch.drop(ids...)
+	r.watch.drop(slices.Collect(maps.Values(absent))...)
 	r.Wake()
 	return nil
 }

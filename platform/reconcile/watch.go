@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 	"time"
@@ -27,9 +28,12 @@ type watch struct {
 	cvms map[api.ID]*watched
 }
 
+// watched is one CVM under watch. Adding the CVM again makes another one, so
+// that a look that is under way cannot end or outdate what came after it.
 type watched struct {
+	id          api.ID
 	since, next time.Time
-	seen        sighting
+	seen        sighting // written so far; the observing loop's own
 }
 
 // sighting is what a row keeps of Owl's record.
@@ -64,52 +68,34 @@ func (w *watch) add(id api.ID) {
 	// Also for one that is watched already: what was seen may have been seen
 	// while its row took no sighting, and must be written now.
 	now := time.Now()
-	w.cvms[id] = &watched{since: now, next: now}
+	w.cvms[id] = &watched{id: id, since: now, next: now}
 }
 
-func (w *watch) drop(ids ...api.ID) {
+// drop ends watches, but not one that was begun since for the same CVM.
+func (w *watch) drop(looks ...*watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, id := range ids {
-		delete(w.cvms, id)
+	for _, look := range looks {
+		if w.cvms[look.id] == look {
+			delete(w.cvms, look.id)
+		}
 	}
 }
 
-// due returns the IDs to look at now and sets when to look again.
-func (w *watch) due(now time.Time) []api.ID {
+// due returns whom to look at now and sets when to look again.
+func (w *watch) due(now time.Time) []*watched {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out []api.ID
-	for id, c := range w.cvms {
+	var out []*watched
+	for _, c := range w.cvms {
 		if now.Before(c.next) {
 			continue
 		}
 		pause := min(max(now.Sub(c.since)/watchShare, watchEvery), watchSlowest)
 		// Half a tick early, or a tick that comes a little soon skips it.
 		c.next = now.Add(pause - watchEvery/2)
-		out = append(out, id)
+		out = append(out, c)
 	}
-	slices.SortFunc(out, func(a, b api.ID) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(out, func(a, b *watched) int { return bytes.Compare(a.id[:], b.id[:]) })
 	return out
-}
-
-// changed keeps only the records that say something new.
-func (w *watch) changed(records []owlapi.CVM) []owlapi.CVM {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.DeleteFunc(records, func(c owlapi.CVM) bool {
-		known, ok := w.cvms[c.ID]
-		return ok && known.seen == sightingOf(c)
-	})
-}
-
-// saw remembers what has been written.
-func (w *watch) saw(records []owlapi.CVM) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range records {
-		if known, ok := w.cvms[c.ID]; ok {
-			known.seen = sightingOf(c)
-		}
-	}
 }
