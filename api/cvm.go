@@ -111,6 +111,12 @@ func (r CreateCVM) Validate() []FieldError {
 		{r.Region != nil, "/region"},
 		{r.Listed != nil, "/listed"},
 		{r.Nonce != nil, "/nonce"},
+		{r.KMS != nil, "/kms"},
+		{r.TeepodID != nil, "/teepod_id"},
+		{r.UserConfig != nil, "/user_config"},
+		{r.Ports != nil, "/ports"},
+		{r.PreferDev != nil, "/prefer_dev"},
+		{r.ExperimentalVPCServerAppID != nil, "/experimental_vpc_server_app_id"},
 	} {
 		if m.given {
 			v.add(m.field, "belongs to the provision; a commit (compose_hash) cannot change it")

@@ -30,6 +30,9 @@ type Config struct {
 	// is away, and nothing about the request: a 503 then, not a 500. May be nil.
 	Transient func(error) bool
 
+	// Repeatable says that every call of this API may be repeated, key or not.
+	Repeatable bool
+
 	// Observe is called once for each request, after its answer. May be nil.
 	Observe func(Observation)
 }
@@ -68,7 +71,7 @@ func NewEngine(cfg Config) *gin.Engine {
 // observe gives the request its ID and, when it is over, its one log line.
 func (cfg Config) observe(c *gin.Context) {
 	start := time.Now()
-	r := &request{id: cfg.requestID(c), transient: cfg.Transient, repeatable: repeatable(c.Request)}
+	r := &request{id: cfg.requestID(c), transient: cfg.Transient, repeatable: cfg.Repeatable || repeatable(c.Request)}
 	c.Header(api.HeaderRequestID, r.id)
 	c.Request = c.Request.WithContext(withRequest(c.Request.Context(), r))
 	c.Next()

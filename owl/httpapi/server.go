@@ -51,6 +51,7 @@ func New(cfg Config) http.Handler {
 	}
 	engine := wire.NewEngine(wire.Config{
 		Logger: cfg.Logger, RequestID: cfg.Minter.RequestID, TrustRequestID: true, Observe: newObserver(cfg.Registry),
+		Repeatable: true, // the ID is the key
 	})
 	engine.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	engine.GET("/readyz", wire.Handle(s.ready))

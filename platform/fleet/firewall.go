@@ -102,6 +102,23 @@ func lockRule(tx *gorm.DB, workspace, cvm, id api.ID) (models.FirewallRule, erro
 	return rule, nil
 }
 
+// FirewallRule reads one rule: CodeNotFound if it never was, and
+// CodeResourceDeleted once its deletion, or its CVM's, was accepted.
+func (f *Fleet) FirewallRule(ctx context.Context, workspace, cvm, id api.ID) (api.FirewallRule, error) {
+	var rule models.FirewallRule
+	err := f.db.WithContext(ctx).Where("workspace_id = ? AND cvm_id = ? AND id = ?", workspace, cvm, id).Take(&rule).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return api.FirewallRule{}, notFound("firewall rule", id)
+	}
+	if err != nil {
+		return api.FirewallRule{}, fmt.Errorf("read rule: %w", err)
+	}
+	if rule.DeletedAt != nil {
+		return api.FirewallRule{}, deleted("firewall rule", id, *rule.DeletedAt)
+	}
+	return ruleView(rule), nil
+}
+
 // FirewallRules is one page of a CVM's rules, oldest ID first. Errors as for
 // CVM.
 func (f *Fleet) FirewallRules(ctx context.Context, workspace, cvm api.ID, page Page) (api.Page[api.FirewallRule], error) {

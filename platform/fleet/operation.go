@@ -105,13 +105,16 @@ func operationView(op models.Operation) api.Operation {
 	view := api.Operation{
 		ID: op.ID, Kind: op.Kind, Status: op.Status, AppID: op.AppID, VMUUID: op.VMUUID, ResourceID: op.AppID,
 		Generation: op.Generation, RequestID: op.RequestID, Attempts: op.Attempts,
-		Error:     resourceError(op.ErrorCode, op.ErrorMessage),
 		CreatedAt: api.NewTime(op.CreatedAt), UpdatedAt: api.NewTime(op.UpdatedAt), FinishedAt: api.NewTimePtr(op.FinishedAt),
 	}
 	if op.VMUUID != nil {
 		view.ResourceID = *op.VMUUID
 	}
-	if view.Error != nil && op.SupersededBy != nil {
+	if !op.Status.Ended() {
+		return view // one of its CVMs may have failed; the word is spoken at the end
+	}
+	view.Error = resourceError(op.ErrorCode, op.ErrorMessage)
+	if op.Status == api.OperationCanceled && view.Error != nil && op.SupersededBy != nil {
 		view.Error.SupersededBy = *op.SupersededBy
 	}
 	return view

@@ -22,7 +22,8 @@ func (f *Fleet) Start(ctx context.Context, call Call, id api.ID) (Answer, error)
 func (f *Fleet) Stop(ctx context.Context, call Call, id api.ID) (Answer, error) {
 	return f.power(ctx, call, id, api.KindCVMStop, func(c *models.CVM, _ string) bool {
 		changed := c.Power != api.PowerStopped
-		c.Power = api.PowerStopped
+		// A restart that this cancels must not come back with a later start.
+		c.Power, c.RestartID = api.PowerStopped, nil
 		return changed
 	})
 }

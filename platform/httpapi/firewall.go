@@ -30,6 +30,15 @@ func (s *server) listFirewallRules(c *gin.Context) error {
 	return read(c, rules, err)
 }
 
+func (s *server) getFirewallRule(c *gin.Context) error {
+	_, ids, err := callOf(c, "", []string{"vm_uuid", "id"})
+	if err != nil {
+		return err
+	}
+	rule, err := s.fleet.FirewallRule(c.Request.Context(), workspaceOf(c), ids[0], ids[1])
+	return read(c, rule, err)
+}
+
 func (s *server) deleteFirewallRule(c *gin.Context) error {
 	call, ids, err := s.deletion(c, "vm_uuid", "id")
 	if err != nil {

@@ -85,6 +85,7 @@ func (s *server) routes() []route {
 		{http.MethodDelete, "/cvms/{vm_uuid}", s.deleteCVM},
 		{http.MethodPost, "/cvms/{vm_uuid}/firewall-rules", s.createFirewallRule},
 		{http.MethodGet, "/cvms/{vm_uuid}/firewall-rules", s.listFirewallRules},
+		{http.MethodGet, "/cvms/{vm_uuid}/firewall-rules/{id}", s.getFirewallRule},
 		{http.MethodDelete, "/cvms/{vm_uuid}/firewall-rules/{id}", s.deleteFirewallRule},
 		{http.MethodGet, "/operations", s.listOperations},
 		{http.MethodGet, "/operations/{id}", s.getOperation},

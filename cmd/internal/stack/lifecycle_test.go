@@ -288,14 +288,33 @@ func TestFirewallRulesEndToEnd(t *testing.T) {
 	require.Eventually(t, func() bool { return rules()[0].Status == api.FirewallActive }, 30*time.Second, 10*time.Millisecond)
 
 	one := path + "/" + rule.ID.String()
+	require.Equal(t, rules()[0], apitest.Decode[api.FirewallRule](b.c.Get(one).Expect(http.StatusOK)))
 	b.del(path + "/" + api.NewMinter().ID().String()).Send().Refuse(api.CodeNotFound)
 	require.Empty(t, b.del(one).Expect(http.StatusNoContent).Body)
 	require.NotNil(t, b.del(one).Send().Refuse(api.CodeGone).DeletedAt)
+	require.NotNil(t, b.c.Get(one).Refuse(api.CodeResourceDeleted).DeletedAt)
 	require.Empty(t, rules())
 	require.Eventually(t, func() bool {
 		var n int
 		return b.OwlDB.Raw(`SELECT count(*) FROM firewall_rules WHERE delete_requested_at IS NOT NULL`).Scan(&n).Error == nil && n == 1
 	}, 30*time.Second, 10*time.Millisecond, "Owl heard of it")
+}
+
+// TestARestartThatWasCanceledDoesNotComeBack: restart, stop and start while
+// Owl is away ask for a machine that runs, as it does.
+func TestARestartThatWasCanceledDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t, stack.Options{})
+	cvm := b.running("web")
+	b.Owls[0].Stop()
+	restart := b.ask(cvm.VMUUID, "restart").Expect(http.StatusAccepted).CVM().Operation.ID
+	stop := b.ask(cvm.VMUUID, "stop").Expect(http.StatusAccepted).CVM().Operation.ID
+	start := b.ask(cvm.VMUUID, "start").Expect(http.StatusAccepted).CVM().Operation.ID
+	b.Owls[0].Start()
+	require.Equal(t, api.OperationSucceeded, b.Wait(start).Status)
+	require.Equal(t, api.OperationCanceled, b.Wait(restart).Status)
+	require.Equal(t, api.OperationCanceled, b.Wait(stop).Status)
+	require.Empty(t, effects(t, b.Stack)["restart"])
 }
 
 // TestPowerBeforeTheCreateWasConfirmed: the create goes out as it was stored,
