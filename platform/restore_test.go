@@ -114,3 +114,33 @@ func TestARuleOfACVMThatOwlRefusedFails(t *testing.T) {
 		return l.count("firewall_rules", "status = 'failed' AND reconcile_after IS NULL") == 1
 	})
 }
+
+// TestARuleThatWasDeletedWhileItWasPushedIsDeletedAtOwl: the push ends with
+// nothing left to do, but for what was asked for meanwhile.
+func TestARuleThatWasDeletedWhileItWasPushedIsDeletedAtOwl(t *testing.T) {
+	t.Parallel()
+	answer := make(chan struct{})
+	var posts, deletions atomic.Int64
+	l := intercept(t, owlapitest.Config{}, func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.Method == http.MethodPost && r.URL.Path == owlapi.PathFirewallRules:
+			posts.Add(1)
+			<-answer
+			w.WriteHeader(http.StatusCreated)
+			_, _ = w.Write([]byte(`{"status":"active","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z"}`))
+			return true
+		case r.Method == http.MethodDelete:
+			deletions.Add(1)
+			w.WriteHeader(http.StatusNoContent)
+			return true
+		}
+		return false
+	})
+	c := l.running("web")
+	rule := l.rule(c.VMUUID)
+	eventually(t, "the rule is on its way", func() bool { return posts.Load() == 1 })
+	l.client().Request(http.MethodDelete, path(c.VMUUID)+"/firewall-rules/"+rule.ID.String(), "").Expect(http.StatusNoContent)
+	close(answer)
+	eventually(t, "Owl hears of the deletion", func() bool { return deletions.Load() == 1 })
+	eventually(t, "and it is at rest", func() bool { return l.count("firewall_rules", "reconcile_after IS NULL") == 1 })
+}

@@ -1,5 +1,5 @@
-// Package fleet is what Platform can do: make apps, provisions, CVMs and
-// replicas, and read them. An exported method that changes something is one
+// Package fleet is what Platform can do: make, change, scale, delete and read
+// apps, provisions, CVMs and firewall rules. An exported method that changes something is one
 // transaction; unexported functions take its tx.
 //
 // It promises that a request is either accepted whole (key, resources,
@@ -20,7 +20,9 @@
 //	    │    COMMIT ── acknowledged ──▶ wake the reconciler, answer
 //	    └────────── unknown: the same again with the same IDs
 //
-// Locks are taken in one order everywhere: key, app, workspace, CVM.
+// Locks are taken in one order everywhere: key, app, workspace, CVMs by
+// ascending ID, operations. The app's lock keeps two requests from changing
+// one CVM; the reconciler, which takes none, shares only the last two.
 //
 // # Failure
 //

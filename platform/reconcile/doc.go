@@ -21,6 +21,16 @@
 //	                                  ▼
 //	                  generation observed: at rest, operation ended
 //
+// A claim does the first thing that the row lacks, and only that (see
+// claimed.missing), so the picture is the same with another verb:
+//
+//	deletion not confirmed        DELETE   204 410: confirmed; no POST or PUT after it
+//	create not confirmed          POST     the stored request, whatever changed since
+//	generation above the pushed   PUT      200: pushed, or behind if Owl holds another
+//	nothing but its observation   GET      by the watch below
+//
+// Firewall rules go the same way by a shorter road: see rule.go.
+//
 // # Claims
 //
 // A claim moves reconcile_after out by the lease and counts fence up, by
@@ -28,13 +38,14 @@
 // only saves work: a result counts WHERE fence is the claimed one, and what it
 // leaves due is computed from the row as it is then, so that a change accepted
 // meanwhile stays due. A worker that was frozen and thaws changes nothing.
+// CVMs are locked by ascending ID and before operations, as in platform/fleet.
 //
 // # Status
 //
 // Reading status claims nothing. The node that pushed a CVM watches it until
 // its generation is observed; reconcile_after is the net under it: a node that
 // dies leaves rows that fall due when the lease ends, and the claimer watches
-// them. Observed generations only grow.
+// them. Observed generations only grow, until Owl turns out to have lost the CVM.
 //
 // # Failure
 //

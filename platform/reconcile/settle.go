@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// backoffBase is the mean-less start of the backoff: the first pause is
-	// between 0 and this, doubled with each further attempt.
+	// backoffBase bounds the first pause, which is anything from 0 to this;
+	// each further attempt doubles the bound.
 	backoffBase = 200 * time.Millisecond
 	// maxDoublings keeps 2^attempts inside a double.
 	maxDoublings = 30
