@@ -1,0 +1,52 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/url"
+	"strconv"
+
+	"roost/api"
+)
+
+// ListOption adjusts a list.
+type ListOption func(*listing)
+
+// WithPageSize makes each request of a list bring so many items, 1 to 200.
+// The default is 200.
+func WithPageSize(n int) ListOption { return func(l *listing) { l.limit = n } }
+
+type listing struct{ limit int }
+
+// list reads page after page, as far as the caller goes. A failure is the last
+// thing it yields. What is made or deleted meanwhile may be there or not.
+func list[T any](ctx context.Context, c *Client, pattern string, opts []ListOption) iter.Seq2[T, error] {
+	l := listing{limit: api.MaxPageLimit}
+	for _, o := range opts {
+		o(&l)
+	}
+	return func(yield func(T, error) bool) {
+		query := url.Values{"limit": {strconv.Itoa(l.limit)}}
+		for {
+			page, err := read[api.Page[T]](ctx, c, call{path: pattern, query: query})
+			if err == nil && page.NextCursor != nil && *page.NextCursor == query.Get("cursor") {
+				err = fmt.Errorf("%w: %s names the page that it is on as the next one", ErrAnswer, pattern)
+			}
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, item := range page.Items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if page.NextCursor == nil || *page.NextCursor == "" {
+				return
+			}
+			query.Set("cursor", *page.NextCursor)
+		}
+	}
+}
