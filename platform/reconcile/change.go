@@ -22,7 +22,11 @@ func (r *Reconciler) changes(ctx context.Context, rows []claimed) []result {
 	g.SetLimit(maxCalls)
 	for i, row := range rows {
 		g.Go(func() error {
-			results[i] = r.pushOne(ctx, row)
+			err := r.hold.Run("change", func() error { results[i] = r.pushOne(ctx, row); return nil })
+			if err != nil {
+				results[i] = result{row: row, verdict: unknown}
+				r.cfg.Logger.ErrorContext(ctx, "cannot push change", slog.String("cvm_id", row.ID.String()), slog.Any("error", err))
+			}
 			return nil
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"roost/api"
 	"roost/api/owlapi"
 	"roost/models"
+	"roost/models/faultpoint"
 )
 
 // claimed is a row under its fence, with the spec that its push needs: that of
@@ -66,13 +67,23 @@ func (r *Reconciler) claim(ctx context.Context) ([]claimed, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	var rows []claimed
-	db := r.db.WithContext(ctx)
-	err := db.Raw(`
+	err := r.hold.Run("claim", func() (err error) {
+		rows, err = r.claimDue(r.db.WithContext(ctx))
+		return err
+	})
+	return rows, err
+}
+
+func (r *Reconciler) claimDue(db *gorm.DB) ([]claimed, error) {
+	var rows []claimed
+	err := faultpoint.Step("platform.claim", func() error {
+		return db.Raw(`
 		UPDATE cvms SET fence = fence + 1, attempts = attempts + 1,
 			reconcile_after = now() + ?::bigint * interval '1 microsecond'
 		WHERE id IN (SELECT id FROM cvms WHERE reconcile_after <= now()
 			ORDER BY reconcile_after LIMIT ? FOR UPDATE SKIP LOCKED)
 		RETURNING *`, r.cfg.Lease.Microseconds(), claimLimit).Find(&rows).Error
+	})
 	if err != nil {
 		return nil, fmt.Errorf("claim due rows: %w", err)
 	}

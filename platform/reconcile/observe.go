@@ -14,6 +14,8 @@ import (
 	"roost/api"
 	"roost/api/owlapi"
 	"roost/models"
+	"roost/models/bulkhead"
+	"roost/models/faultpoint"
 )
 
 // observeLoop reads the status of the watched CVMs and writes what changed.
@@ -36,8 +38,20 @@ func (r *Reconciler) observeLoop(ctx context.Context) {
 	}
 }
 
-// observe looks at some CVMs once.
+// observe looks at some CVMs once. One that nobody can digest concerns no other:
+// it is told here, and an error is of them all.
 func (r *Reconciler) observe(ctx context.Context, looks []*watched) error {
+	err := bulkhead.Each(r.hold, "observe", looks, func(look *watched) string { return look.id.String() },
+		func(part []*watched) error { return r.look(ctx, part) })
+	if bulkhead.IsPanic(err) {
+		r.cfg.Logger.ErrorContext(ctx, "cannot read status", slog.Int("cvms", len(looks)),
+			slog.String("first_cvm_id", looks[0].id.String()), slog.Any("error", err))
+		return nil
+	}
+	return err
+}
+
+func (r *Reconciler) look(ctx context.Context, looks []*watched) error {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
 	byID := make(map[api.ID]*watched, len(looks))
@@ -59,7 +73,11 @@ func (r *Reconciler) observe(ctx context.Context, looks []*watched) error {
 	if err := r.lost(ctx, absent); err != nil || len(news) == 0 {
 		return err
 	}
-	unsettled, err := r.record(ctx, news)
+	var unsettled []api.ID
+	err = faultpoint.Step("platform.observe", func() (err error) {
+		unsettled, err = r.record(ctx, news)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -81,8 +99,10 @@ func (r *Reconciler) lost(ctx context.Context, absent map[api.ID]*watched) error
 		return nil
 	}
 	ids := slices.Collect(maps.Keys(absent))
-	err := r.db.WithContext(ctx).Exec(`UPDATE cvms SET `+forgotten+`, updated_at = clock_timestamp()
-		WHERE id IN ? AND deleted_at IS NULL AND (confirmed OR delete_confirmed)`, ids).Error
+	err := faultpoint.Step("platform.lost", func() error {
+		return r.db.WithContext(ctx).Exec(`UPDATE cvms SET `+forgotten+`, updated_at = clock_timestamp()
+			WHERE id IN ? AND deleted_at IS NULL AND (confirmed OR delete_confirmed)`, ids).Error
+	})
 	if err != nil {
 		return fmt.Errorf("make lost CVMs due: %w", err)
 	}
@@ -129,7 +149,9 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 			return err
 		}
 		unsettled = append(unsettled, removing...)
-		return endOperations(tx, idsOf(records))
+		err = endOperations(tx, idsOf(records))
+		faultpoint.Hit("platform.observe.commit")
+		return err
 	})
 	return unsettled, err
 }

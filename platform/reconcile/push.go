@@ -10,6 +10,8 @@ import (
 
 	"roost/api"
 	"roost/api/owlapi"
+	"roost/models/bulkhead"
+	"roost/models/faultpoint"
 )
 
 // maxBatchPayload leaves room for the brackets around a batch's items.
@@ -26,8 +28,16 @@ type result struct {
 	after   time.Duration      // Retry-After, of an unknown outcome
 }
 
-// push does for each claimed row the first thing that is missing.
+// push does for each claimed row the first thing that is missing. What a panic
+// leaves undone waits out its lease.
 func (r *Reconciler) push(ctx context.Context, rows []claimed) {
+	if err := r.hold.Run("push", func() error { r.pushEach(ctx, rows); return nil }); err != nil {
+		r.cfg.Logger.ErrorContext(ctx, "cannot push claimed rows", slog.Int("cvms", len(rows)),
+			slog.String("first_cvm_id", rows[0].ID.String()), slog.Any("error", err))
+	}
+}
+
+func (r *Reconciler) pushEach(ctx context.Context, rows []claimed) {
 	var creates, others []claimed
 	for _, row := range rows {
 		switch row.missing() {
@@ -50,10 +60,14 @@ func (r *Reconciler) keep(ctx context.Context, results []result) {
 	if len(results) == 0 {
 		return
 	}
-	if err := r.settle(ctx, results); err != nil {
+	err := bulkhead.Each(r.hold, "settle", results, cvmIDOf, func(part []result) error {
+		return faultpoint.Step("platform.settle", func() error { return r.settle(ctx, part) })
+	})
+	if err != nil {
 		// The rows stay claimed until the lease ends, and are then pushed
 		// again, to be told the same.
-		r.cfg.Logger.ErrorContext(ctx, "cannot settle results", slog.Any("error", err))
+		r.cfg.Logger.ErrorContext(ctx, "cannot settle results", slog.Int("cvms", len(results)),
+			slog.String("first_cvm_id", results[0].row.ID.String()), slog.Any("error", err))
 		return
 	}
 	for _, res := range results {
@@ -65,6 +79,8 @@ func (r *Reconciler) keep(ctx context.Context, results []result) {
 	}
 	r.Wake() // a change that was accepted meanwhile is due at once
 }
+
+func cvmIDOf(res result) string { return res.row.ID.String() }
 
 // batch is rows and their encoded creates, in one order.
 type batch struct {
@@ -99,15 +115,24 @@ func (r *Reconciler) batches(ctx context.Context, rows []claimed) iter.Seq[batch
 	}
 }
 
-// createOrSplit sends one batch. If the batch itself is refused for good, one
-// item is to blame, and each is sent alone: only that one fails.
-func (r *Reconciler) createOrSplit(ctx context.Context, b batch) []result {
-	results, err := r.create(ctx, b)
-	answer, ok := errors.AsType[*owlapi.StatusError](err)
-	if !ok || judgeCreate(answer.Status) != refused {
+// createOrSplit sends one batch. If the batch itself is refused for good, or
+// somebody panics over it, one item is to blame, and each is sent alone: only
+// that one suffers.
+func (r *Reconciler) createOrSplit(ctx context.Context, b batch) (results []result) {
+	err := r.hold.Run("create", func() (err error) {
+		results, err = r.create(ctx, b)
+		return err
+	})
+	answer, answered := errors.AsType[*owlapi.StatusError](err)
+	blamed, panicked := answered && judgeCreate(answer.Status) == refused, bulkhead.IsPanic(err)
+	switch {
+	case !blamed && !panicked:
 		return results
-	}
-	if len(b.rows) == 1 {
+	case len(b.rows) > 1:
+	case panicked:
+		r.cfg.Logger.ErrorContext(ctx, "cannot push create", slog.String("cvm_id", b.rows[0].ID.String()), slog.Any("error", err))
+		return []result{{row: b.rows[0], verdict: unknown}}
+	default:
 		failure := refusal(answer.Status, answer.Problem)
 		return []result{{row: b.rows[0], verdict: refused, failure: &failure, final: true}}
 	}

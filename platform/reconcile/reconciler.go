@@ -13,6 +13,7 @@ import (
 
 	"roost/api"
 	"roost/api/owlapi"
+	"roost/models/bulkhead"
 )
 
 const (
@@ -56,16 +57,19 @@ type Reconciler struct {
 	wake    chan struct{}
 	watch   *watch
 	metrics *metrics
+	hold    *bulkhead.Bulkhead
 }
 
 // New makes a Reconciler; Run starts it.
 func New(cfg Config) *Reconciler {
+	cfg.Owl = calls{cfg.Owl}
 	return &Reconciler{
 		cfg:     cfg,
 		db:      cfg.DB,
 		wake:    make(chan struct{}, 1),
 		watch:   newWatch(),
 		metrics: newMetrics(cfg.Registry, cfg.DB),
+		hold:    bulkhead.New(cfg.Registry, "roost_panics_total"),
 	}
 }
 

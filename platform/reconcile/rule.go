@@ -12,6 +12,7 @@ import (
 	"roost/api"
 	"roost/api/owlapi"
 	"roost/models"
+	"roost/models/faultpoint"
 )
 
 const (
@@ -66,7 +67,17 @@ type claimedRule struct {
 // claimRules takes due rules, oldest first. A deletion is due whether or not
 // the CVM is confirmed: the tombstone stops a late create.
 func (r *Reconciler) claimRules(ctx context.Context) (rules []claimedRule, err error) {
-	err = r.db.WithContext(ctx).Raw(`
+	err = r.hold.Run("claim_rules", func() error {
+		return faultpoint.Step("platform.claim_rules", func() error { return r.claimDueRules(ctx, &rules) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim due rules: %w", err)
+	}
+	return rules, nil
+}
+
+func (r *Reconciler) claimDueRules(ctx context.Context, rules *[]claimedRule) error {
+	return r.db.WithContext(ctx).Raw(`
 		WITH due AS (
 			SELECT f.id, NOT c.confirmed AND c.error_code IS NOT NULL AS doomed
 			FROM firewall_rules f JOIN cvms c ON c.id = f.cvm_id
@@ -76,11 +87,7 @@ func (r *Reconciler) claimRules(ctx context.Context) (rules []claimedRule, err e
 		UPDATE firewall_rules f SET fence = fence + 1, attempts = attempts + 1,
 			reconcile_after = now() + ?::bigint * interval '1 microsecond'
 		FROM due WHERE f.id = due.id
-		RETURNING f.*, due.doomed`, claimLimit, r.cfg.Lease.Microseconds()).Find(&rules).Error
-	if err != nil {
-		return nil, fmt.Errorf("claim due rules: %w", err)
-	}
-	return rules, nil
+		RETURNING f.*, due.doomed`, claimLimit, r.cfg.Lease.Microseconds()).Find(rules).Error
 }
 
 func (r *Reconciler) pushRules(ctx context.Context, rules []claimedRule) {
@@ -88,9 +95,10 @@ func (r *Reconciler) pushRules(ctx context.Context, rules []claimedRule) {
 	g.SetLimit(maxCalls)
 	for _, rule := range rules {
 		g.Go(func() error {
-			if err := r.pushRule(ctx, rule); err != nil {
+			if err := r.hold.Run("rule", func() error { return r.pushRule(ctx, rule) }); err != nil {
 				// It stays claimed until the lease ends, and is pushed again.
-				r.cfg.Logger.ErrorContext(ctx, "cannot settle rule", slog.Any("error", err))
+				r.cfg.Logger.ErrorContext(ctx, "cannot settle rule",
+					slog.String("firewall_rule_id", rule.ID.String()), slog.Any("error", err))
 			}
 			return nil
 		})
@@ -199,13 +207,15 @@ func (r *Reconciler) deleteRule(ctx context.Context, rule models.FirewallRule) e
 func (r *Reconciler) updateRule(ctx context.Context, rule models.FirewallRule, set string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	res := r.db.WithContext(ctx).Exec(`UPDATE firewall_rules SET `+set+`, updated_at = clock_timestamp() WHERE id = ? AND fence = ?`,
-		append(args, rule.ID, rule.Fence)...)
-	if res.Error != nil {
-		return fmt.Errorf("settle rule %s: %w", rule.ID, res.Error)
-	}
-	if res.RowsAffected == 0 {
-		r.metrics.stale.Inc()
-	}
-	return nil
+	return faultpoint.Step("platform.settle_rule", func() error {
+		res := r.db.WithContext(ctx).Exec(`UPDATE firewall_rules SET `+set+`, updated_at = clock_timestamp() WHERE id = ? AND fence = ?`,
+			append(args, rule.ID, rule.Fence)...)
+		if res.Error != nil {
+			return fmt.Errorf("settle rule %s: %w", rule.ID, res.Error)
+		}
+		if res.RowsAffected == 0 {
+			r.metrics.stale.Inc()
+		}
+		return nil
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"roost/api"
+	"roost/models/faultpoint"
 	"roost/models/pg"
 )
 
@@ -41,7 +42,9 @@ func (r *Reconciler) settle(ctx context.Context, results []result) error {
 		if err := countAttempt(tx, results); err != nil {
 			return err
 		}
-		return endOperations(tx, ids(results, func(res result) bool { return res.verdict == refused }))
+		err := endOperations(tx, ids(results, func(res result) bool { return res.verdict == refused }))
+		faultpoint.Hit("platform.settle.commit")
+		return err
 	})
 }
 
