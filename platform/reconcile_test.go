@@ -321,21 +321,6 @@ func TestAFrozenWorkerChangesNothing(t *testing.T) {
 	require.Equal(t, api.OperationSucceeded, b.ended(cvm.Operation.ID).Status)
 }
 
-// TestWithoutALeaseItIsStillOneMachine: the lease saves work, and nothing
-// rests on it.
-func TestWithoutALeaseItIsStillOneMachine(t *testing.T) {
-	t.Parallel()
-	b, owl := setupWithOwl(t, owlapitest.Config{Boot: 100 * time.Millisecond}, func(c *platform.Config) { c.ReconcileLease = 20 * time.Millisecond })
-	second, _ := b.node()
-	b.run(b.service)
-	b.run(second)
-	for i := range 10 {
-		b.create(fmt.Sprint("app-", i))
-	}
-	eventually(t, "all are running", func() bool { return b.count("operations", "status = 'succeeded'") == 10 })
-	require.Len(t, creates(owl), 10)
-}
-
 func TestStopLetsAPushFinishAndStartGoesOn(t *testing.T) {
 	t.Parallel()
 	b, owl := setupWithOwl(t, owlapitest.Config{})

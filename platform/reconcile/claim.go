@@ -61,20 +61,20 @@ func (c claimed) specID() (id api.ID, needed bool) {
 	return api.ID{}, false
 }
 
-// claim takes due rows, oldest first. Once it has begun it is finished even
+// claim takes due rows, at most limit, oldest first. Once it has begun it is finished even
 // when the node stops: rows that are claimed and dropped wait out their lease.
-func (r *Reconciler) claim(ctx context.Context) ([]claimed, error) {
+func (r *Reconciler) claim(ctx context.Context, limit int) ([]claimed, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	var rows []claimed
 	err := r.hold.Run("claim", func() (err error) {
-		rows, err = r.claimDue(r.db.WithContext(ctx))
+		rows, err = r.claimDue(r.db.WithContext(ctx), limit)
 		return err
 	})
 	return rows, err
 }
 
-func (r *Reconciler) claimDue(db *gorm.DB) ([]claimed, error) {
+func (r *Reconciler) claimDue(db *gorm.DB, limit int) ([]claimed, error) {
 	var rows []claimed
 	err := faultpoint.Step("platform.claim", func() error {
 		return db.Raw(`
@@ -82,7 +82,7 @@ func (r *Reconciler) claimDue(db *gorm.DB) ([]claimed, error) {
 			reconcile_after = now() + ?::bigint * interval '1 microsecond'
 		WHERE id IN (SELECT id FROM cvms WHERE reconcile_after <= now()
 			ORDER BY reconcile_after LIMIT ? FOR UPDATE SKIP LOCKED)
-		RETURNING *`, r.cfg.Lease.Microseconds(), claimLimit).Find(&rows).Error
+		RETURNING *`, r.cfg.Lease.Microseconds(), limit).Find(&rows).Error
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim due rows: %w", err)

@@ -47,8 +47,20 @@
 // dies leaves rows that fall due when the lease ends, and the claimer watches
 // them. Observed generations only grow, until Owl turns out to have lost the CVM.
 //
+// # Restores
+//
+// A side that comes from an older backup has forgotten generations, and that is
+// how it is known; the sweeper of platform/maintenance looks for it in rows at
+// rest and makes them due. Owl without the CVM: POST and PUT again. Owl with a
+// lower generation than was pushed: PUT again. Owl with a higher one than the
+// row's: the row is behind, and moves on to one above Owl's, with the operations
+// that wait for it. Deleted here and not there: DELETE again, while clients see
+// it deleted all along. Deleted there and not here: failed, never made again.
+//
 // # Failure
 //
 // What Owl's answers mean stands in judge.go, and nowhere else. Every outcome
 // that is not definite is unknown, and unknown means: the same again, later.
+// While Owl answers nobody, rows are left in the queue but for a probe a
+// second, see silence.go; so the oldest go first when it is back.
 package reconcile

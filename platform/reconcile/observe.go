@@ -20,14 +20,7 @@ import (
 
 // observeLoop reads the status of the watched CVMs and writes what changed.
 func (r *Reconciler) observeLoop(ctx context.Context) {
-	ticker := time.NewTicker(watchEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+	for rest(ctx, r.lookEvery(watchEvery)) {
 		for looks := range slices.Chunk(r.watch.due(time.Now()), owlapi.MaxBatchItems) {
 			if err := r.observe(ctx, looks); err != nil && ctx.Err() == nil {
 				r.cfg.Logger.WarnContext(ctx, "cannot read status: looking again later",
@@ -36,6 +29,14 @@ func (r *Reconciler) observeLoop(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// lookEvery is the pause between two looks: longer while Owl is silent.
+func (r *Reconciler) lookEvery(pause time.Duration) time.Duration {
+	if r.silence.holds() {
+		return probeEvery
+	}
+	return pause
 }
 
 // observe looks at some CVMs once. One that nobody can digest concerns no other:
@@ -59,6 +60,7 @@ func (r *Reconciler) look(ctx context.Context, looks []*watched) error {
 		byID[look.id] = look
 	}
 	found, err := r.cfg.Owl.CVMsByID(ctx, slices.Collect(maps.Keys(byID)))
+	r.silence.heard(err)
 	if err != nil {
 		return fmt.Errorf("read status: %w", err)
 	}
@@ -93,7 +95,8 @@ func (r *Reconciler) look(ctx context.Context, looks []*watched) error {
 }
 
 // lost makes CVMs due again that Owl had confirmed and no longer knows: it
-// was restored from an older state. They are posted again, as at first.
+// was restored from an older state. They are posted again, as at first; of
+// those that are deleted the deletion is sent again.
 func (r *Reconciler) lost(ctx context.Context, absent map[api.ID]*watched) error {
 	if len(absent) == 0 {
 		return nil
@@ -101,7 +104,7 @@ func (r *Reconciler) lost(ctx context.Context, absent map[api.ID]*watched) error
 	ids := slices.Collect(maps.Keys(absent))
 	err := faultpoint.Step("platform.lost", func() error {
 		return r.db.WithContext(ctx).Exec(`UPDATE cvms SET `+forgotten+`, updated_at = clock_timestamp()
-			WHERE id IN ? AND deleted_at IS NULL AND (confirmed OR delete_confirmed)`, ids).Error
+			WHERE id IN ? AND (deleted_at IS NULL OR reconcile_after IS NOT NULL) AND (confirmed OR delete_confirmed)`, ids).Error
 	})
 	if err != nil {
 		return fmt.Errorf("make lost CVMs due: %w", err)
@@ -114,8 +117,7 @@ func (r *Reconciler) lost(ctx context.Context, absent map[api.ID]*watched) error
 }
 
 // record keeps what Owl shows, ends operations, and returns the CVMs that it
-// wrote and whose present generation is still to be observed. Where Owl has
-// not heard of what was pushed, it comes from an older backup: due again.
+// wrote and whose present generation is still to be observed.
 func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettled []api.ID, err error) {
 	slices.SortFunc(records, func(a, b owlapi.CVM) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	err = r.inTx(ctx, func(tx *gorm.DB) error {
@@ -127,13 +129,11 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 			WITH locked AS MATERIALIZED (SELECT id FROM cvms WHERE id IN ? ORDER BY id FOR UPDATE)
 			UPDATE cvms c SET owl_status = v.status, error_code = v.error_code, error_message = v.error_message,
 				observed_generation = CASE WHEN v.gone THEN c.generation ELSE v.generation END,
-				reconcile_after = CASE WHEN v.gone OR v.generation >= c.generation THEN NULL
-					WHEN v.has < c.pushed_generation THEN now() ELSE c.reconcile_after END,
-				pushed_generation = CASE WHEN v.gone THEN c.pushed_generation ELSE LEAST(c.pushed_generation, v.has) END,
+				reconcile_after = CASE WHEN v.gone OR v.generation >= c.generation THEN NULL ELSE c.reconcile_after END,
 				updated_at = clock_timestamp()
 			FROM locked, (VALUES `+values+`) v (id, generation, has, gone, status, error_code, error_message)
 			WHERE c.id = locked.id AND v.id = c.id AND c.confirmed AND c.deleting_at IS NULL
-				AND (v.gone OR v.generation >= c.observed_generation)
+				AND (v.gone OR v.generation >= c.observed_generation AND v.has <= c.generation)
 			RETURNING c.id, v.gone OR v.generation >= c.generation AS rest`,
 			append([]any{idsOf(records)}, args...)...).Find(&rows).Error
 		if err != nil {
@@ -149,11 +149,39 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 			return err
 		}
 		unsettled = append(unsettled, removing...)
+		restored, err := recordRestores(tx, values, args)
+		if err != nil {
+			return err
+		}
+		unsettled = append(unsettled, restored...)
 		err = endOperations(tx, idsOf(records))
 		faultpoint.Hit("platform.observe.commit")
 		return err
 	})
 	return unsettled, err
+}
+
+// recordRestores makes the CVMs due of which one side has forgotten a
+// generation, and returns them: that side comes from an older backup. Either
+// way the present generation is pushed again; if it is ours that is behind,
+// Owl's answer to that will say so. (An answer that was long on its way can
+// look like an older Owl. It costs a PUT.)
+func recordRestores(tx *gorm.DB, values string, args []any) (restored []api.ID, err error) {
+	var rows []sighted
+	err = tx.Raw(`
+		UPDATE cvms c SET pushed_generation = LEAST(v.has, c.generation - 1), reconcile_after = now(),
+			updated_at = clock_timestamp()
+		FROM (VALUES `+values+`) v (id, generation, has, gone, status, error_code, error_message)
+		WHERE c.id = v.id AND c.confirmed AND c.deleting_at IS NULL AND NOT v.gone
+			AND (v.has < c.pushed_generation OR v.has > c.generation)
+		RETURNING c.id`, args...).Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("record restores: %w", err)
+	}
+	for _, row := range rows {
+		restored = append(restored, row.ID)
+	}
+	return restored, nil
 }
 
 // sighted is a row that took a sighting.
@@ -163,7 +191,8 @@ type sighted struct {
 }
 
 // recordRemovals ends the CVMs whose machine is gone, of those that are being
-// deleted, and returns the others: their removal is still to be seen.
+// deleted, and returns the others: their removal is still to be seen. One that
+// is deleted and not at rest is being deleted again, for an Owl that forgot.
 func recordRemovals(tx *gorm.DB, records []owlapi.CVM) (removing []api.ID, err error) {
 	var gone []api.ID
 	for _, c := range records {
@@ -172,15 +201,15 @@ func recordRemovals(tx *gorm.DB, records []owlapi.CVM) (removing []api.ID, err e
 		}
 	}
 	if len(gone) > 0 {
-		err := tx.Exec(`UPDATE cvms SET deleted_at = clock_timestamp(), observed_generation = generation,
+		err := tx.Exec(`UPDATE cvms SET deleted_at = COALESCE(deleted_at, clock_timestamp()), observed_generation = generation,
 			owl_status = ?, reconcile_after = NULL, updated_at = clock_timestamp()
-			WHERE id IN ? AND delete_confirmed AND deleted_at IS NULL`, api.StatusDeleted, gone).Error
+			WHERE id IN ? AND delete_confirmed AND reconcile_after IS NOT NULL`, api.StatusDeleted, gone).Error
 		if err != nil {
 			return nil, fmt.Errorf("record removals: %w", err)
 		}
 	}
 	var rows []models.CVM
-	err = tx.Raw(`SELECT id FROM cvms WHERE id IN ? AND deleting_at IS NOT NULL AND deleted_at IS NULL`, idsOf(records)).
+	err = tx.Raw(`SELECT id FROM cvms WHERE id IN ? AND deleting_at IS NOT NULL AND reconcile_after IS NOT NULL`, idsOf(records)).
 		Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read CVMs being deleted: %w", err)

@@ -150,6 +150,7 @@ func (r *Reconciler) create(ctx context.Context, b batch) ([]result, error) {
 	ctx, cancel := context.WithTimeout(owlapi.WithRequestID(ctx, requestID), r.callTimeout())
 	defer cancel()
 	answers, err := r.cfg.Owl.CreateCVMs(ctx, b.items)
+	r.silence.heard(err)
 	results := make([]result, len(b.rows))
 	for i, row := range b.rows {
 		if err != nil {

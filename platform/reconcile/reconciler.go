@@ -25,6 +25,8 @@ const (
 	pollInterval = 250 * time.Millisecond
 	// dbPause is how long a loop rests after the database failed it.
 	dbPause = time.Second
+	// minCallTimeout is what a call to Owl is given under the shortest lease.
+	minCallTimeout = time.Second
 )
 
 // Owl is what the reconciler asks of it. Each call is one request.
@@ -56,6 +58,7 @@ type Reconciler struct {
 	db      *gorm.DB
 	wake    chan struct{}
 	watch   *watch
+	silence silence
 	metrics *metrics
 	hold    *bulkhead.Bulkhead
 }
@@ -104,7 +107,12 @@ func (r *Reconciler) pushLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		rows, err := r.claim(ctx)
+		if r.silence.holds() {
+			r.probe(ctx)
+			<-slots
+			continue
+		}
+		rows, err := r.claim(ctx, claimLimit)
 		if err != nil {
 			r.cfg.Logger.ErrorContext(ctx, "cannot claim due rows", slog.Any("error", err))
 		}
@@ -120,6 +128,20 @@ func (r *Reconciler) pushLoop(ctx context.Context) {
 			r.push(context.WithoutCancel(ctx), rows)
 		})
 	}
+}
+
+// probe pushes the row that has been due longest, and nothing else until that
+// has ended.
+func (r *Reconciler) probe(ctx context.Context) {
+	if !rest(ctx, probeEvery) {
+		return
+	}
+	rows, err := r.claim(ctx, 1)
+	if err != nil {
+		r.cfg.Logger.ErrorContext(ctx, "cannot claim the row that has been due longest", slog.Any("error", err))
+		return
+	}
+	r.push(context.WithoutCancel(ctx), rows)
 }
 
 // idle waits for something to do and reports whether to go on.
@@ -141,5 +163,6 @@ func (r *Reconciler) idle(ctx context.Context, failed bool) bool {
 }
 
 // callTimeout is for one request to Owl: well inside the lease, so that a
-// slow Owl does not make a second node repeat the work.
-func (r *Reconciler) callTimeout() time.Duration { return r.cfg.Lease / 2 }
+// slow Owl does not make a second node repeat the work, unless the lease is
+// shorter than any call.
+func (r *Reconciler) callTimeout() time.Duration { return max(r.cfg.Lease/2, minCallTimeout) }

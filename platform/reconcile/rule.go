@@ -30,31 +30,22 @@ const (
 
 // ruleLoop claims and pushes due rules until ctx ends.
 func (r *Reconciler) ruleLoop(ctx context.Context) {
-	ticker := time.NewTicker(ruleLook)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-		rules, err := r.claimRules(ctx)
+	for rest(ctx, r.lookEvery(ruleLook)) {
+		rules, err := r.claimRules(ctx, r.ruleLimit())
 		if err != nil && ctx.Err() == nil {
 			r.cfg.Logger.ErrorContext(ctx, "cannot claim due rules", slog.Any("error", err))
-			pauseAfterFailure(ctx)
+			rest(ctx, dbPause)
 			continue
 		}
 		r.pushRules(context.WithoutCancel(ctx), rules)
 	}
 }
 
-func pauseAfterFailure(ctx context.Context) {
-	timer := time.NewTimer(dbPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+func (r *Reconciler) ruleLimit() int {
+	if r.silence.holds() {
+		return 1 // a probe
 	}
+	return claimLimit
 }
 
 // claimedRule is a rule under its fence.
@@ -64,11 +55,11 @@ type claimedRule struct {
 	Doomed bool // its CVM failed before it had a machine
 }
 
-// claimRules takes due rules, oldest first. A deletion is due whether or not
+// claimRules takes due rules, at most limit, oldest first. A deletion is due whether or not
 // the CVM is confirmed: the tombstone stops a late create.
-func (r *Reconciler) claimRules(ctx context.Context) (rules []claimedRule, err error) {
+func (r *Reconciler) claimRules(ctx context.Context, limit int) (rules []claimedRule, err error) {
 	err = r.hold.Run("claim_rules", func() error {
-		return faultpoint.Step("platform.claim_rules", func() error { return r.claimDueRules(ctx, &rules) })
+		return faultpoint.Step("platform.claim_rules", func() error { return r.claimDueRules(ctx, limit, &rules) })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim due rules: %w", err)
@@ -76,7 +67,7 @@ func (r *Reconciler) claimRules(ctx context.Context) (rules []claimedRule, err e
 	return rules, nil
 }
 
-func (r *Reconciler) claimDueRules(ctx context.Context, rules *[]claimedRule) error {
+func (r *Reconciler) claimDueRules(ctx context.Context, limit int, rules *[]claimedRule) error {
 	return r.db.WithContext(ctx).Raw(`
 		WITH due AS (
 			SELECT f.id, NOT c.confirmed AND c.error_code IS NOT NULL AS doomed
@@ -87,7 +78,7 @@ func (r *Reconciler) claimDueRules(ctx context.Context, rules *[]claimedRule) er
 		UPDATE firewall_rules f SET fence = fence + 1, attempts = attempts + 1,
 			reconcile_after = now() + ?::bigint * interval '1 microsecond'
 		FROM due WHERE f.id = due.id
-		RETURNING f.*, due.doomed`, claimLimit, r.cfg.Lease.Microseconds()).Find(rules).Error
+		RETURNING f.*, due.doomed`, limit, r.cfg.Lease.Microseconds()).Find(rules).Error
 }
 
 func (r *Reconciler) pushRules(ctx context.Context, rules []claimedRule) {
@@ -120,6 +111,7 @@ func (r *Reconciler) pushRule(ctx context.Context, claimed claimedRule) error {
 	call, cancel := r.callContext(ctx)
 	defer cancel()
 	record, err := r.seeRule(call, rule)
+	r.silence.heard(err)
 	if err == nil {
 		return r.settleRule(ctx, rule, sightRule(record))
 	}
@@ -197,6 +189,7 @@ func (r *Reconciler) deleteRule(ctx context.Context, rule models.FirewallRule) e
 	call, cancel := r.callContext(ctx)
 	defer cancel()
 	err := r.cfg.Owl.DeleteFirewallRule(call, rule.ID)
+	r.silence.heard(err)
 	answer, ok := errors.AsType[*owlapi.StatusError](err)
 	if err == nil || ok && judgeDelete(answer.Status) == deletionConfirmed {
 		return r.updateRule(ctx, rule, `reconcile_after = NULL`)

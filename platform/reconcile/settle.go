@@ -39,6 +39,9 @@ func (r *Reconciler) settle(ctx context.Context, results []result) error {
 				return err
 			}
 		}
+		if err := moveTargets(tx, ids(results, func(res result) bool { return res.verdict == behind })); err != nil {
+			return err
+		}
 		if err := countAttempt(tx, results); err != nil {
 			return err
 		}
@@ -116,8 +119,24 @@ func (r *Reconciler) assignments(res result) (set string, args []any) {
 
 // forgotten makes a row as if Owl had never heard of it: it is created again,
 // from the stored request on, or its deletion is sent again.
-const forgotten = `confirmed = false, delete_confirmed = false, pushed_generation = 0, observed_generation = 0,
+const forgotten = `confirmed = false, delete_confirmed = false, pushed_generation = 0,
+	observed_generation = CASE WHEN deleted_at IS NULL THEN 0 ELSE observed_generation END,
 	owl_status = NULL, error_code = NULL, error_message = NULL, attempts = 0, reconcile_after = now()`
+
+// moveTargets lets the open operations of rows that were behind wait for the
+// generation that the row has moved on to: the one they asked for is Owl's name
+// for something else.
+func moveTargets(tx *gorm.DB, cvms []api.ID) error {
+	if len(cvms) == 0 {
+		return nil
+	}
+	err := tx.Exec(`UPDATE operation_targets t SET generation = c.generation FROM cvms c
+		WHERE c.id IN ? AND t.cvm_id = c.id AND t.ended_at IS NULL`, cvms).Error
+	if err != nil {
+		return fmt.Errorf("move targets of operations: %w", err)
+	}
+	return nil
+}
 
 // countAttempt counts the push on the open operations of its CVMs, and shows
 // those as running whose CVM Owl has confirmed.

@@ -1,0 +1,57 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"roost/api/owlapi"
+)
+
+const (
+	// silentAfter is how many calls in a row without an answer make a silence.
+	silentAfter = 3
+	// probeEvery is how often each loop tries an Owl that is silent.
+	probeEvery = time.Second
+)
+
+// silence is whether Owl answers at all. While it does not, due rows are left
+// unclaimed, but for one at a time that serves as a probe: they keep their
+// place in the queue, so that the oldest go first when Owl is back, and a host
+// that is struggling is not met by everybody's repeats. It only saves work.
+type silence struct{ unanswered atomic.Int64 }
+
+// heard is told how each call ended.
+func (s *silence) heard(err error) {
+	answer, answered := errors.AsType[*owlapi.StatusError](err)
+	if err == nil || answered && !away(answer.Status) {
+		s.unanswered.Store(0)
+		return
+	}
+	s.unanswered.Add(1)
+}
+
+// away reports whether the answer speaks of Owl and not of the request.
+func away(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+func (s *silence) holds() bool { return s.unanswered.Load() >= silentAfter }
+
+// rest waits between two probes and reports whether to go on.
+func rest(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,262 @@
+package platform_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"roost/api"
+	"roost/api/owlapi"
+	"roost/api/owlapi/owlapitest"
+	"roost/platform"
+)
+
+// The sweeper makes a row due, and no more. These are the repairs that follow.
+
+// due is what the sweeper does to a row at rest.
+func (l *lifecycle) due(set string) {
+	l.t.Helper()
+	eventually(l.t, "the row is at rest", func() bool { return l.count("cvms", "reconcile_after IS NULL") == 1 })
+	require.NoError(l.t, l.db.Exec("UPDATE cvms SET reconcile_after = now()"+set).Error)
+}
+
+// agree waits until both sides have the CVM as it was asked for.
+func (l *lifecycle) agree(id api.ID) (api.CVM, owlapi.CVM) {
+	l.t.Helper()
+	eventually(l.t, "both sides agree", func() bool {
+		record, ok := l.owl.Record(id)
+		return ok && l.count("cvms", fmt.Sprintf("reconcile_after IS NULL AND generation = %d AND observed_generation = generation "+
+			"AND pushed_generation = generation AND power = '%s'", record.ObservedGeneration, record.Power)) == 1
+	})
+	return l.cvm(id), l.record(id)
+}
+
+func TestARowAtRestThatOwlForgotIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	c := l.running("web")
+	l.succeeds(l.stop(c.VMUUID))
+	l.owl.Forget(c.VMUUID)
+	l.due("")
+	eventually(t, "Owl has it again", func() bool { return l.owl.Records() == 1 })
+	shown, record := l.agree(c.VMUUID)
+	require.Equal(t, api.StatusStopped, shown.Status)
+	require.Equal(t, int64(2), record.Generation)
+	require.Equal(t, []string{"POST", "PUT 2", "POST", "PUT 2"}, l.calls(c.VMUUID))
+}
+
+func TestARowAtRestWhoseChangeOwlForgotIsPushedAgain(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	c := l.running("web")
+	l.succeeds(l.stop(c.VMUUID))
+	l.owl.Rewind(c.VMUUID, 1)
+	l.due("")
+	eventually(t, "it is told again", func() bool { return l.record(c.VMUUID).Generation == 2 })
+	shown, _ := l.agree(c.VMUUID)
+	require.Equal(t, api.StatusStopped, shown.Status)
+	require.Equal(t, []string{"POST", "PUT 2"}, l.calls(c.VMUUID), "no create again, and no other change")
+}
+
+// TestARowFromAnOlderBackupOvertakesOwl: what was asked for since the backup is
+// gone; what the row says now is what is wanted, under a generation of its own.
+func TestARowFromAnOlderBackupOvertakesOwl(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	c := l.running("web")
+	l.succeeds(l.stop(c.VMUUID))
+	l.succeeds(l.grow(c.VMUUID))
+	l.due(", generation = 1, pushed_generation = 1, observed_generation = 1, power = 'running'")
+	eventually(t, "the row moved on", func() bool { return l.count("cvms", "generation = 4") == 1 })
+	shown, record := l.agree(c.VMUUID)
+	require.Equal(t, api.StatusRunning, shown.Status)
+	require.Equal(t, int64(4), record.Generation)
+}
+
+// TestAnOperationFromAnOlderBackupWaitsForItsOwnChange: the generation that it
+// asked for is one that Owl has seen, of something else.
+func TestAnOperationFromAnOlderBackupWaitsForItsOwnChange(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	c := l.running("web")
+	l.succeeds(l.stop(c.VMUUID))
+	l.succeeds(l.start(c.VMUUID))
+	l.owl.PauseMachines(true)
+	release := l.owl.Hold()
+	stop := l.stop(c.VMUUID)
+	// As if the stop had been accepted in a database that had not heard of the two before.
+	require.NoError(t, l.db.Exec("UPDATE operation_targets SET generation = 2 WHERE operation_id = ?", stop.Operation.ID).Error)
+	require.NoError(t, l.db.Exec("UPDATE cvms SET generation = 2, pushed_generation = 1, observed_generation = 1").Error)
+	release()
+	eventually(t, "the stop was pushed over what Owl had", func() bool { return l.record(c.VMUUID).Power == api.PowerStopped })
+	l.open(stop.Operation.ID)
+	l.owl.PauseMachines(false)
+	require.Equal(t, api.OperationSucceeded, l.ended(stop.Operation.ID).Status)
+	shown, _ := l.agree(c.VMUUID)
+	require.Equal(t, api.StatusStopped, shown.Status)
+}
+
+func TestARowAtRestThatWasDeletedBelowFails(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	c := l.running("web")
+	l.deleteBelow(c.VMUUID)
+	l.due("")
+	eventually(t, "it has failed", func() bool { return l.cvm(c.VMUUID).Status == api.StatusFailed })
+	require.Equal(t, string(api.CodeResourceDeleted), l.cvm(c.VMUUID).Error.Code)
+	eventually(t, "and is at rest", func() bool { return l.count("cvms", "reconcile_after IS NULL") == 1 })
+	require.Equal(t, []string{"POST", "DELETE"}, l.calls(c.VMUUID), "never made again silently; the DELETE is ours")
+}
+
+// TestADeletionThatOwlForgotIsSentAgain: whether Owl has the CVM as it was, or
+// has never heard of it; and for clients it stays deleted all the while.
+func TestADeletionThatOwlForgotIsSentAgain(t *testing.T) {
+	t.Parallel()
+	for name, alive := range map[string]bool{"alive": true, "unheard of": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := setupLifecycle(t, owlapitest.Config{})
+			c := l.running("web")
+			l.succeeds(l.remove(c.VMUUID))
+			var before, after time.Time
+			require.NoError(t, l.db.Raw("SELECT deleted_at FROM cvms").Scan(&before).Error)
+			l.owl.Forget(c.VMUUID)
+			if alive {
+				_, created, err := owlapi.New(owlapi.Config{BaseURL: l.cfg.OwlURL}).CreateCVM(t.Context(),
+					owlapi.CreateCVM{ID: c.VMUUID, AppID: c.AppID, Name: "web", Spec: json.RawMessage(`{}`)})
+				require.NoError(t, err)
+				require.True(t, created)
+			}
+			l.due(", delete_confirmed = false")
+			eventually(t, "Owl has a tombstone", func() bool {
+				record, ok := l.owl.Record(c.VMUUID)
+				return ok && record.DeletedAt != nil
+			})
+			eventually(t, "the row is at rest", func() bool { return l.count("cvms", "reconcile_after IS NULL") == 1 })
+			l.get(path(c.VMUUID)).Refuse(api.CodeResourceDeleted)
+			require.NoError(t, l.db.Raw("SELECT deleted_at FROM cvms").Scan(&after).Error)
+			require.Equal(t, before, after)
+		})
+	}
+}
+
+// TestWithoutALeaseNothingIsDoneTwice: it only saves work. Two nodes claim the
+// same rows as often as they like.
+func TestWithoutALeaseNothingIsDoneTwice(t *testing.T) {
+	t.Parallel()
+	b, owl := setupWithOwl(t, owlapitest.Config{}, func(c *platform.Config) { c.ReconcileLease = time.Nanosecond })
+	l := &lifecycle{testBundle: b, owl: owl}
+	other, _ := b.node()
+	b.run(b.service)
+	b.run(other)
+	for i := range 4 {
+		c := l.create(fmt.Sprintf("app-%d", i))
+		l.stop(c.VMUUID)
+		started := l.start(c.VMUUID)
+		owl.DropNext(2)
+		l.succeeds(started)
+		l.succeeds(l.grow(c.VMUUID))
+		_, record := l.agreeOn(c.VMUUID)
+		require.Equal(t, api.PowerRunning, record.Power)
+		if i%2 == 0 {
+			l.succeeds(l.remove(c.VMUUID))
+		}
+	}
+	require.Equal(t, 2, owl.Records())
+	for id, posts := range creates(owl) {
+		for _, again := range posts {
+			require.Equal(t, posts[0], again, "every POST of %s is the same", id)
+		}
+	}
+}
+
+// agreeOn is agree among other rows.
+func (l *lifecycle) agreeOn(id api.ID) (api.CVM, owlapi.CVM) {
+	l.t.Helper()
+	eventually(l.t, "both sides agree", func() bool {
+		record, ok := l.owl.Record(id)
+		return ok && l.count("cvms", fmt.Sprintf("id = '%s' AND reconcile_after IS NULL AND generation = %d AND observed_generation = generation",
+			id, record.ObservedGeneration)) == 1
+	})
+	return l.cvm(id), l.record(id)
+}
+
+// TestAnOwlThatWasAwayForAnHourIsCaughtUpWithInOrder: the oldest first, in
+// few batches at a time; and while it is away it is not hammered.
+func TestAnOwlThatWasAwayForAnHourIsCaughtUpWithInOrder(t *testing.T) {
+	t.Parallel()
+	var back atomic.Bool
+	var refused, now, most atomic.Int64
+	fake := owlapitest.New(owlapitest.Config{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !back.Load() {
+			refused.Add(1)
+			refuseWith(w, http.StatusServiceUnavailable)
+			return
+		}
+		if n := now.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		defer now.Add(-1)
+		fake.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	const cvms = 2000
+	b := setup(t, func(c *platform.Config) { c.OwlURL, c.MaxCVMs = server.URL, cvms })
+	l := &lifecycle{testBundle: b, owl: fake}
+	source := l.create("web")
+	l.run(l.service)
+	eventually(t, "Platform noticed", func() bool { return refused.Load() >= 5 })
+	for n := 1; n < cvms; n += 100 {
+		count := min(100, cvms-n)
+		l.post("/apps/"+source.AppID.String()+path(source.VMUUID)+"/replicas", fmt.Sprintf(`{"count":%d}`, count)).Expect(http.StatusAccepted)
+	}
+	require.NoError(t, l.db.Exec(`UPDATE cvms SET created_at = now() - (2001 - ordinal) * interval '1.8 seconds',
+		reconcile_after = now() - (2001 - ordinal) * interval '1.8 seconds'`).Error)
+	before, began := refused.Load(), time.Now()
+	eventually(t, "it goes on trying", func() bool { return refused.Load() >= before+2 })
+	require.Greater(t, time.Since(began), time.Second/2, "at a leisurely pace")
+	require.Less(t, l.count("cvms", "fence > 0"), cvms/20, "the others keep their place in the queue")
+
+	back.Store(true)
+	eventually(t, "everything was pushed", func() bool { return fake.Records() == cvms })
+	require.LessOrEqual(t, most.Load(), int64(8), "batches and looks at one time")
+	requireOldestFirst(t, l)
+	eventually(t, "everything is at rest", func() bool { return l.count("cvms", "reconcile_after IS NOT NULL") == 0 })
+}
+
+// requireOldestFirst wants that what kept its place arrived in its order. Four
+// batches may overtake each other.
+func requireOldestFirst(t *testing.T, l *lifecycle) {
+	t.Helper()
+	position := map[api.ID]int{}
+	for _, r := range l.owl.Journal() {
+		var batch owlapi.Batch
+		if r.Path != owlapi.PathCVMsBatch || json.Unmarshal(r.Body, &batch) != nil {
+			continue
+		}
+		for _, item := range batch.Items {
+			var c owlapi.CreateCVM
+			require.NoError(t, json.Unmarshal(item, &c))
+			if _, seen := position[c.ID]; !seen {
+				position[c.ID] = len(position)
+			}
+		}
+	}
+	var kept []struct{ ID api.ID }
+	require.NoError(t, l.db.Raw("SELECT id FROM cvms WHERE fence = 1 ORDER BY ordinal").Find(&kept).Error)
+	require.Greater(t, len(kept), 1800)
+	const batches = 4 * owlapi.MaxBatchItems
+	furthest := 0
+	for _, row := range kept {
+		at := position[row.ID]
+		require.Less(t, furthest-at, batches, "one of the oldest came long after younger ones")
+		furthest = max(furthest, at)
+	}
+}
