@@ -27,7 +27,7 @@ WITHPG := go run ./models/pgtest/withpg
 # The packages whose tests reach pgtest, directly or not.
 PG_PACKAGES = go list -test -f '{{$$p := .ForTest}}{{range .Deps}}{{if eq . "roost/models/pgtest"}}{{$$p}}{{end}}{{end}}' ./... | sort -u | grep .
 
-.PHONY: help run build test test-containers check latency lint fmt fmt-check
+.PHONY: help run build test test-containers check converged latency lint fmt fmt-check
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ check: fmt-check lint ## Run everything that CI runs: format, lint, tests with -
 	$(MAKE) --no-print-directory build
 	$(WITHPG) go test -race ./...
 	$(MAKE) --no-print-directory latency
+
+converged: ## Print how long it takes to converge after each fault
+	@$(WITHPG) go test -count=1 -v ./cmd/internal/scenario ./cmd/internal/harness \
+		| awk '/converged: /{ printf "%-90s %8s\n", $$(NF-1), $$NF } /^(FAIL|--- FAIL)/'
 
 # Alone and without -race: it measures time on a machine that is idle.
 latency:

@@ -28,6 +28,7 @@ type Client struct {
 	T     testing.TB
 	URL   string // of the node, without /api/v1
 	Token string
+	HTTP  *http.Client // nil: http.DefaultClient
 }
 
 // Call is a request; its methods adjust it. It may be sent many times.
@@ -112,7 +113,11 @@ func (c *Call) Until(ctx context.Context) (*Reply, error) {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header = c.header.Clone()
-	resp, err := http.DefaultClient.Do(req)
+	client := c.client.HTTP
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("send request: %w", err)
 	}
