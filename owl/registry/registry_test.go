@@ -586,3 +586,24 @@ func TestADeadDatabaseIsUnavailable(t *testing.T) {
 	requireCode(t, err, api.CodeUnavailable)
 	require.Positive(t, codedError(t, err).RetryAfter)
 }
+
+// TestARowThatPostgresRefusesStopsNoOther: a batch is one statement, so one bad
+// row fails it for all. Each then goes alone.
+func TestARowThatPostgresRefusesStopsNoOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.NoError(t, b.db.Exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN RAISE 'no such machine' USING ERRCODE = 'check_violation'; END $$`).Error)
+	require.NoError(t, b.db.Exec(`CREATE TRIGGER refuse BEFORE INSERT ON cvms FOR EACH ROW
+		WHEN (NEW.name = 'poison') EXECUTE FUNCTION refuse()`).Error)
+	good, poison, last := b.request(), b.request(), b.request()
+	poison.Name = "poison"
+	made, err := b.CreateCVMs(b.ctx, []owlapi.CreateCVM{good, poison, last})
+	require.NoError(t, err)
+	require.Equal(t, registry.Created, made[0].Outcome)
+	require.Equal(t, good.ID, made[0].Row.ID)
+	require.ErrorContains(t, made[1].Err, "no such machine")
+	require.Empty(t, made[1].Outcome, "none of the four: the caller cannot tell, and sends it again")
+	require.Equal(t, registry.Created, made[2].Outcome)
+	require.Equal(t, last.ID, made[2].Row.ID)
+}
