@@ -26,6 +26,7 @@ import (
 	"gorm.io/gorm"
 
 	"roost/api"
+	"roost/models/bulkhead"
 	"roost/models/migrations"
 	"roost/owl/driver"
 	"roost/owl/httpapi"
@@ -67,6 +68,7 @@ type Service struct {
 	resources    *registry.Registry
 	provisioner  *provision.Provisioner
 	log          *slog.Logger
+	hold         *bulkhead.Bulkhead
 	tombstoneTTL time.Duration
 }
 
@@ -94,6 +96,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	return &Service{
 		handler: handler, resources: resources, provisioner: provisioner, log: cfg.Logger, tombstoneTTL: ttl,
+		hold: bulkhead.New(cfg.Registry, "owl_panics_total"),
 	}, nil
 }
 
@@ -126,7 +129,11 @@ func (s *Service) reapTombstones(ctx context.Context) {
 	ticker := time.NewTicker(reapInterval)
 	defer ticker.Stop()
 	for {
-		reaped, err := s.resources.Reap(ctx, s.tombstoneTTL, reapRows)
+		var reaped int64
+		err := s.hold.Run("reap", func() (err error) {
+			reaped, err = s.resources.Reap(ctx, s.tombstoneTTL, reapRows)
+			return err
+		})
 		if err != nil && ctx.Err() == nil {
 			s.log.LogAttrs(ctx, slog.LevelWarn, "cannot reap tombstones", slog.Any("error", err))
 		}

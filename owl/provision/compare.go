@@ -10,6 +10,7 @@ import (
 
 	"roost/api"
 	"roost/models"
+	"roost/models/faultpoint"
 	"roost/owl/driver"
 )
 
@@ -27,8 +28,8 @@ func (p *Provisioner) compare(ctx context.Context) {
 }
 
 func (p *Provisioner) compareOnce(ctx context.Context) error {
-	listed, err := p.cfg.Driver.List(ctx)
-	if p.metrics.call("list", err) != nil {
+	listed, err := p.driver.List(ctx)
+	if err != nil {
 		return fmt.Errorf("list machines: %w", err)
 	}
 	machines := make(map[api.ID]driver.Machine, len(listed))
@@ -79,12 +80,17 @@ func (p *Provisioner) applyAgain(ctx context.Context, rows [][]any) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	done := p.cfg.DB.WithContext(ctx).Exec(`UPDATE cvms SET due_at = now(), attempts = 0
-		WHERE due_at IS NULL AND deleted_at IS NULL AND (id, generation) IN ?`, rows)
-	if done.Error != nil {
-		return fmt.Errorf("make differing CVMs due: %w", done.Error)
+	var applied int64
+	err := faultpoint.Step("owl.compare", func() error {
+		done := p.cfg.DB.WithContext(ctx).Exec(`UPDATE cvms SET due_at = now(), attempts = 0
+			WHERE due_at IS NULL AND deleted_at IS NULL AND (id, generation) IN ?`, rows)
+		applied += done.RowsAffected
+		return done.Error
+	})
+	if err != nil {
+		return fmt.Errorf("make differing CVMs due: %w", err)
 	}
-	p.metrics.differences.WithLabelValues("applied_again").Add(float64(done.RowsAffected))
+	p.metrics.differences.WithLabelValues("applied_again").Add(float64(applied))
 	p.machines.signal()
 	return nil
 }
@@ -117,7 +123,7 @@ func (p *Provisioner) removeDeleted(ctx context.Context, tombstones []models.Owl
 		if row.DeletedAt == nil {
 			continue // created or deleted since the page of live rows was read
 		}
-		if err := p.metrics.call("remove", p.cfg.Driver.Remove(ctx, row.ID)); err != nil {
+		if err := p.driver.Remove(ctx, row.ID); err != nil {
 			all = errors.Join(all, fmt.Errorf("remove the machine of deleted CVM %s: %w", row.ID, err))
 			continue
 		}

@@ -44,6 +44,9 @@
 //
 // The result cannot be written: as if killed.
 //
+// A panic, of the driver over one machine or in what surrounds it, ends that
+// piece of work and nothing else: the row waits for its backoff or lease.
+//
 // Work that is lost in spite of all this, by a driver's host or by a restored
 // database, is found by comparing the driver's List with the registry once a
 // minute: machines of deleted CVMs are removed, those that differ or are

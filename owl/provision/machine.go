@@ -10,6 +10,7 @@ import (
 
 	"roost/api"
 	"roost/models"
+	"roost/models/faultpoint"
 	"roost/models/pg"
 	"roost/owl/driver"
 )
@@ -35,15 +36,17 @@ func (p *Provisioner) machine(ctx context.Context, row models.OwlCVM) {
 func (p *Provisioner) remove(ctx context.Context, row models.OwlCVM) (written bool, err error) {
 	call, cancel := context.WithTimeout(ctx, driverTimeout)
 	defer cancel()
-	failed := p.metrics.call("remove", p.cfg.Driver.Remove(call, row.ID))
+	failed := p.driver.Remove(call, row.ID)
 	if failed != nil {
 		return p.retry(ctx, "cvms", claim{row.ID, row.Fence}, failed)
 	}
-	err = p.inTx(ctx, func(tx *gorm.DB) error {
-		if written, err = confirmRemoved(tx, row); err != nil || !written {
-			return err
-		}
-		return endRulesOf(tx, row.ID)
+	err = faultpoint.Step("owl.removed", func() error {
+		return p.inTx(ctx, func(tx *gorm.DB) error {
+			if written, err = confirmRemoved(tx, row); err != nil || !written {
+				return err
+			}
+			return endRulesOf(tx, row.ID)
+		})
 	})
 	return written, err
 }
@@ -73,10 +76,9 @@ func endRulesOf(tx *gorm.DB, cvmID api.ID) error {
 func (p *Provisioner) ensure(ctx context.Context, row models.OwlCVM) (written bool, err error) {
 	call, cancel := context.WithTimeout(ctx, driverTimeout)
 	defer cancel()
-	observed, failed := p.cfg.Driver.Ensure(call, row.ID, row.Generation, driver.Desired{
+	observed, failed := p.driver.Ensure(call, row.ID, row.Generation, driver.Desired{
 		Name: row.Name, Spec: []byte(row.Spec), Power: row.Power, Restart: row.Restart,
 	})
-	failed = p.metrics.call("ensure", failed)
 	var failure *driver.Failure
 	switch {
 	case failed == nil:
@@ -103,26 +105,12 @@ func statusOf(power api.Power) api.Status {
 func (p *Provisioner) settle(
 	ctx context.Context, row models.OwlCVM, status api.Status, failure *driver.Failure,
 ) (written bool, err error) {
-	var code, message *string
-	if failure != nil {
-		code, message = &failure.Code, &failure.Message
-	}
-	err = p.inTx(ctx, func(tx *gorm.DB) error {
-		done := tx.Exec(`UPDATE cvms SET
-				observed_generation = greatest(observed_generation, @generation),
-				status = CASE WHEN `+nothingNewer+` THEN @status ELSE status END,
-				error_code = CASE WHEN `+nothingNewer+` THEN @code ELSE error_code END,
-				error_message = CASE WHEN `+nothingNewer+` THEN @message ELSE error_message END,
-				due_at = CASE WHEN `+nothingNewer+` THEN NULL ELSE now() END,
-				attempts = 0, updated_at = clock_timestamp()
-			WHERE id = @id AND fence = @fence AND deleted_at IS NULL`, map[string]any{
-			"id": row.ID, "fence": row.Fence, "generation": row.Generation,
-			"status": string(status), "code": code, "message": message,
+	err = faultpoint.Step("owl.result", func() error {
+		return p.inTx(ctx, func(tx *gorm.DB) (err error) {
+			written, err = settleIn(tx, row, status, failure)
+			faultpoint.Hit("owl.result.commit")
+			return err
 		})
-		if written = done.RowsAffected == 1; done.Error != nil || !written || row.ObservedGeneration > 0 {
-			return done.Error
-		}
-		return wakeRulesOf(tx, row.ID)
 	})
 	if err != nil {
 		return false, fmt.Errorf("write the result: %w", err)
@@ -131,6 +119,28 @@ func (p *Provisioner) settle(
 		p.rules.signal()
 	}
 	return written, nil
+}
+
+func settleIn(tx *gorm.DB, row models.OwlCVM, status api.Status, failure *driver.Failure) (written bool, err error) {
+	var code, message *string
+	if failure != nil {
+		code, message = &failure.Code, &failure.Message
+	}
+	done := tx.Exec(`UPDATE cvms SET
+				observed_generation = greatest(observed_generation, @generation),
+				status = CASE WHEN `+nothingNewer+` THEN @status ELSE status END,
+				error_code = CASE WHEN `+nothingNewer+` THEN @code ELSE error_code END,
+				error_message = CASE WHEN `+nothingNewer+` THEN @message ELSE error_message END,
+				due_at = CASE WHEN `+nothingNewer+` THEN NULL ELSE now() END,
+				attempts = 0, updated_at = clock_timestamp()
+			WHERE id = @id AND fence = @fence AND deleted_at IS NULL`, map[string]any{
+		"id": row.ID, "fence": row.Fence, "generation": row.Generation,
+		"status": string(status), "code": code, "message": message,
+	})
+	if written = done.RowsAffected == 1; done.Error != nil || !written || row.ObservedGeneration > 0 {
+		return written, done.Error
+	}
+	return true, wakeRulesOf(tx, row.ID)
 }
 
 // nothingNewer says that a claimed row is still asked for what was done.
@@ -152,14 +162,16 @@ func (p *Provisioner) retry(ctx context.Context, table string, c claim, failed e
 	}
 	p.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "driver call failed, will be repeated",
 		slog.String("table", table), slog.String("id", c.id.String()), slog.Any("error", failed))
-	err = p.inTx(ctx, func(tx *gorm.DB) error {
-		done := tx.Exec(`UPDATE `+table+` SET attempts = attempts + 1,
-				due_at = now() + make_interval(secs =>
-					random() * least(?::float8, ?::float8 * power(2, least(attempts, 20))))
-			WHERE id = ? AND fence = ? AND deleted_at IS NULL AND due_at IS NOT NULL`,
-			backoffMax.Seconds(), backoffFirst.Seconds(), c.id, c.fence)
-		written = done.RowsAffected == 1
-		return done.Error
+	err = faultpoint.Step("owl.backoff", func() error {
+		return p.inTx(ctx, func(tx *gorm.DB) error {
+			done := tx.Exec(`UPDATE `+table+` SET attempts = attempts + 1,
+					due_at = now() + make_interval(secs =>
+						random() * least(?::float8, ?::float8 * power(2, least(attempts, 20))))
+				WHERE id = ? AND fence = ? AND deleted_at IS NULL AND due_at IS NOT NULL`,
+				backoffMax.Seconds(), backoffFirst.Seconds(), c.id, c.fence)
+			written = done.RowsAffected == 1
+			return done.Error
+		})
 	})
 	if err != nil {
 		return false, fmt.Errorf("write the backoff: %w", err)

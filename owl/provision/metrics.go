@@ -44,12 +44,6 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	}
 }
 
-// call counts a driver call by its outcome and returns its error.
-func (m *metrics) call(name string, err error) error {
-	m.calls.WithLabelValues(name, outcomeOf(err)).Inc()
-	return err
-}
-
 func outcomeOf(err error) string {
 	var failure *driver.Failure
 	switch {

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"roost/models"
+	"roost/models/bulkhead"
 	"roost/owl/driver"
 )
 
@@ -64,6 +65,8 @@ func orDefault[T comparable](v, def T) T {
 type Provisioner struct {
 	cfg      Config
 	metrics  *metrics
+	hold     *bulkhead.Bulkhead
+	driver   calls
 	machines *queue[models.OwlCVM]
 	rules    *queue[models.OwlFirewallRule]
 }
@@ -71,10 +74,11 @@ type Provisioner struct {
 // New makes a Provisioner. It does nothing before Run.
 func New(cfg Config) *Provisioner {
 	cfg = cfg.withDefaults()
-	p := &Provisioner{cfg: cfg, metrics: newMetrics(cfg.Registry)}
-	p.machines = newQueue(cfg, "cvms", machineColumns, p.machine,
+	p := &Provisioner{cfg: cfg, metrics: newMetrics(cfg.Registry), hold: bulkhead.New(cfg.Registry, "owl_panics_total")}
+	p.driver = newCalls(cfg.Driver, p.hold, p.metrics)
+	p.machines = newQueue(p, "cvms", machineColumns, p.machine,
 		func(row models.OwlCVM) claim { return claim{id: row.ID, fence: row.Fence} })
-	p.rules = newQueue(cfg, "firewall_rules", ruleColumns, p.rule,
+	p.rules = newQueue(p, "firewall_rules", ruleColumns, p.rule,
 		func(row models.OwlFirewallRule) claim { return claim{id: row.ID, fence: row.Fence} })
 	return p
 }
@@ -91,17 +95,17 @@ func (p *Provisioner) Run(ctx context.Context) {
 	var parts sync.WaitGroup
 	parts.Go(func() { p.machines.run(ctx) })
 	parts.Go(func() { p.rules.run(ctx) })
-	parts.Go(func() { every(ctx, p.cfg.Compare, p.compare) })
-	parts.Go(func() { every(ctx, sampleEvery, p.sample) })
+	parts.Go(func() { every(ctx, p.cfg.Compare, func() { p.contain(ctx, "compare", func() { p.compare(ctx) }) }) })
+	parts.Go(func() { every(ctx, sampleEvery, func() { p.contain(ctx, "sample", func() { p.sample(ctx) }) }) })
 	parts.Wait()
 }
 
 // every runs fn at once and then at the interval, until ctx ends.
-func every(ctx context.Context, interval time.Duration, fn func(context.Context)) {
+func every(ctx context.Context, interval time.Duration, fn func()) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		fn(ctx)
+		fn()
 		select {
 		case <-ctx.Done():
 			return

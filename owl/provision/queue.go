@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"roost/api"
+	"roost/models/faultpoint"
 )
 
 // claim is the right to write the result for a row, while its fence is the
@@ -25,6 +26,7 @@ type claim struct {
 type queue[T any] struct {
 	db      *gorm.DB
 	log     *slog.Logger
+	contain func(ctx context.Context, unit string, work func(), about ...slog.Attr)
 	table   string
 	columns string
 	lease   time.Duration
@@ -50,11 +52,11 @@ type run struct {
 }
 
 func newQueue[T any](
-	cfg Config, table, columns string, work func(context.Context, T), claimOf func(T) claim,
+	p *Provisioner, table, columns string, work func(context.Context, T), claimOf func(T) claim,
 ) *queue[T] {
 	return &queue[T]{
-		db: cfg.DB, log: cfg.Logger, table: table, columns: columns,
-		lease: cfg.Lease, poll: cfg.Poll, slots: cfg.Slots, work: work, claimOf: claimOf,
+		db: p.cfg.DB, log: p.cfg.Logger, contain: p.contain, table: table, columns: columns,
+		lease: p.cfg.Lease, poll: p.cfg.Poll, slots: p.cfg.Slots, work: work, claimOf: claimOf,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}, 1), active: make(map[api.ID]*run),
 	}
 }
@@ -74,24 +76,28 @@ func (q *queue[T]) run(ctx context.Context) {
 	defer poll.Stop()
 	defer beat.Stop()
 	for {
-		if err := q.fill(ctx); err != nil && ctx.Err() == nil {
-			q.log.LogAttrs(ctx, slog.LevelWarn, "cannot claim", slog.String("table", q.table), slog.Any("error", err))
-		}
+		q.contain(ctx, "claim", func() { q.fill(ctx) }, slog.String("table", q.table))
 		select {
 		case <-ctx.Done():
-			q.stop(ctx)
+			q.contain(ctx, "give_back", func() { q.stop(ctx) }, slog.String("table", q.table))
 			return
 		case <-q.wake:
 		case <-q.ended:
 		case <-poll.C:
 		case <-beat.C:
-			q.prolong(ctx)
+			q.contain(ctx, "prolong", func() { q.prolong(ctx) }, slog.String("table", q.table))
 		}
 	}
 }
 
 // fill claims until there is no free slot or nothing due.
-func (q *queue[T]) fill(ctx context.Context) error {
+func (q *queue[T]) fill(ctx context.Context) {
+	if err := q.claimAll(ctx); err != nil && ctx.Err() == nil {
+		q.log.LogAttrs(ctx, slog.LevelWarn, "cannot claim", slog.String("table", q.table), slog.Any("error", err))
+	}
+}
+
+func (q *queue[T]) claimAll(ctx context.Context) error {
 	for ctx.Err() == nil {
 		want, condition, among := q.wanted()
 		rows, err := q.claim(ctx, want, condition, among)
@@ -126,12 +132,14 @@ func (q *queue[T]) claim(ctx context.Context, limit int, condition string, args 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resultTimeout)
 	defer cancel()
 	var rows []T
-	err := q.db.WithContext(ctx).Raw(`WITH due AS MATERIALIZED (
-			SELECT id FROM `+q.table+` WHERE due_at <= now()`+condition+`
-			ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
-		UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?), fence = fence + 1
-		WHERE id IN (SELECT id FROM due) RETURNING `+q.columns,
-		append(args, limit, q.lease.Seconds())...).Find(&rows).Error
+	err := faultpoint.Step("owl.claim", func() error {
+		return q.db.WithContext(ctx).Raw(`WITH due AS MATERIALIZED (
+				SELECT id FROM `+q.table+` WHERE due_at <= now()`+condition+`
+				ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
+			UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?), fence = fence + 1
+			WHERE id IN (SELECT id FROM due) RETURNING `+q.columns,
+			append(args, limit, q.lease.Seconds())...).Find(&rows).Error
+	})
 	if err != nil {
 		return nil, fmt.Errorf("claim due rows: %w", err)
 	}
@@ -152,7 +160,8 @@ func (q *queue[T]) start(queue context.Context, row T) {
 	q.mu.Unlock()
 	q.all.Go(func() {
 		defer q.end(queue, mine)
-		q.work(ctx, row)
+		q.contain(ctx, "work", func() { q.work(ctx, row) },
+			slog.String("table", q.table), slog.String("id", mine.id.String()))
 	})
 }
 
@@ -187,8 +196,10 @@ func (q *queue[T]) prolong(ctx context.Context) {
 	if len(claims) == 0 {
 		return
 	}
-	err := q.db.WithContext(ctx).Exec(`UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?)
-		WHERE due_at > now() AND (id, fence) IN ?`, q.lease.Seconds(), claims).Error
+	err := faultpoint.Step("owl.prolong", func() error {
+		return q.db.WithContext(ctx).Exec(`UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?)
+			WHERE due_at > now() AND (id, fence) IN ?`, q.lease.Seconds(), claims).Error
+	})
 	if err != nil && ctx.Err() == nil {
 		q.log.LogAttrs(ctx, slog.LevelWarn, "cannot prolong leases", slog.String("table", q.table), slog.Any("error", err))
 	}
@@ -204,8 +215,10 @@ func (q *queue[T]) stop(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resultTimeout)
 	defer cancel()
-	err := q.db.WithContext(ctx).Exec(`UPDATE `+q.table+` SET due_at = now()
-		WHERE due_at > now() AND (id, fence) IN ?`, q.called).Error
+	err := faultpoint.Step("owl.give_back", func() error {
+		return q.db.WithContext(ctx).Exec(`UPDATE `+q.table+` SET due_at = now()
+			WHERE due_at > now() AND (id, fence) IN ?`, q.called).Error
+	})
 	if err != nil {
 		q.log.LogAttrs(ctx, slog.LevelWarn, "cannot give claims back", slog.String("table", q.table), slog.Any("error", err))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"roost/api/owlapi"
 	"roost/models"
+	"roost/models/faultpoint"
 	"roost/owl/driver"
 )
 
@@ -24,26 +25,24 @@ func (p *Provisioner) rule(ctx context.Context, row models.OwlFirewallRule) {
 }
 
 func (p *Provisioner) filter(ctx context.Context, row models.OwlFirewallRule) (written bool, err error) {
-	filter, ok := p.cfg.Driver.(driver.Filter)
+	filters := p.driver.filter != nil
 	switch {
-	case row.DeleteRequestedAt == nil && !ok:
+	case row.DeleteRequestedAt == nil && !filters:
 		return p.settleRule(ctx, row, &driver.Failure{Code: codeUnsupported, Message: "this host filters no packets"})
 	case row.DeleteRequestedAt == nil:
-		return p.ensureRule(ctx, filter, row)
-	case ok:
-		if failed := p.metrics.call("remove_rule", filter.RemoveRule(ctx, row.CVMID, row.ID)); failed != nil {
+		return p.ensureRule(ctx, row)
+	case filters:
+		if failed := p.driver.RemoveRule(ctx, row.CVMID, row.ID); failed != nil {
 			return p.retry(ctx, "firewall_rules", claim{row.ID, row.Fence}, failed)
 		}
 	}
 	return p.confirmRuleRemoved(ctx, row)
 }
 
-func (p *Provisioner) ensureRule(
-	ctx context.Context, filter driver.Filter, row models.OwlFirewallRule,
-) (written bool, err error) {
-	failed := p.metrics.call("ensure_rule", filter.EnsureRule(ctx, driver.Rule{
+func (p *Provisioner) ensureRule(ctx context.Context, row models.OwlFirewallRule) (written bool, err error) {
+	failed := p.driver.EnsureRule(ctx, driver.Rule{
 		ID: row.ID, Machine: row.CVMID, CIDR: row.CIDR, Protocol: row.Protocol, Port: row.Port,
-	}))
+	})
 	var failure *driver.Failure
 	switch {
 	case failed == nil:
@@ -75,11 +74,13 @@ func (p *Provisioner) confirmRuleRemoved(ctx context.Context, row models.OwlFire
 
 // writeRule writes a result; the last two arguments are the ID and the fence.
 func (p *Provisioner) writeRule(ctx context.Context, set string, args ...any) (written bool, err error) {
-	err = p.inTx(ctx, func(tx *gorm.DB) error {
-		done := tx.Exec(`UPDATE firewall_rules SET attempts = 0, updated_at = clock_timestamp(), `+set+`
-			WHERE id = ? AND fence = ? AND deleted_at IS NULL`, args...)
-		written = done.RowsAffected == 1
-		return done.Error
+	err = faultpoint.Step("owl.rule_result", func() error {
+		return p.inTx(ctx, func(tx *gorm.DB) error {
+			done := tx.Exec(`UPDATE firewall_rules SET attempts = 0, updated_at = clock_timestamp(), `+set+`
+				WHERE id = ? AND fence = ? AND deleted_at IS NULL`, args...)
+			written = done.RowsAffected == 1
+			return done.Error
+		})
 	})
 	if err != nil {
 		return false, fmt.Errorf("write the rule's result: %w", err)

@@ -7,6 +7,7 @@ import (
 	"roost/api"
 	"roost/api/owlapi"
 	"roost/models"
+	"roost/models/faultpoint"
 )
 
 // statusAfterPut says what a machine is on its way to, from what it was asked
@@ -22,17 +23,19 @@ const statusAfterPut = `CASE
 // is not newer leaves it unchanged. It answers NOT_FOUND or GONE.
 func (r *Registry) ApplyCVM(ctx context.Context, id api.ID, put owlapi.PutCVM) (owlapi.CVM, error) {
 	var applied []models.OwlCVM
-	err := r.db.WithContext(ctx).Raw(`UPDATE cvms SET
-			status = `+statusAfterPut+`,
-			generation = @generation, power = @power, restart = @restart, spec = @spec,
-			error_code = NULL, error_message = NULL,
-			due_at = now(), attempts = 0, updated_at = clock_timestamp()
-		WHERE id = @id AND generation < @generation AND delete_requested_at IS NULL
-		RETURNING `+cvmColumns,
-		map[string]any{
-			"id": id, "generation": put.Generation, "power": string(put.Power),
-			"restart": put.Restart, "spec": models.JSON(put.Spec),
-		}).Find(&applied).Error
+	err := faultpoint.Step("owl.apply", func() error {
+		return r.db.WithContext(ctx).Raw(`UPDATE cvms SET
+				status = `+statusAfterPut+`,
+				generation = @generation, power = @power, restart = @restart, spec = @spec,
+				error_code = NULL, error_message = NULL,
+				due_at = now(), attempts = 0, updated_at = clock_timestamp()
+			WHERE id = @id AND generation < @generation AND delete_requested_at IS NULL
+			RETURNING `+cvmColumns,
+			map[string]any{
+				"id": id, "generation": put.Generation, "power": string(put.Power),
+				"restart": put.Restart, "spec": models.JSON(put.Spec),
+			}).Find(&applied).Error
+	})
 	if err != nil {
 		return owlapi.CVM{}, coded("apply CVM", fmt.Errorf("update CVM: %w", err))
 	}

@@ -13,6 +13,7 @@ import (
 	"roost/api"
 	"roost/api/jsondiff"
 	"roost/models"
+	"roost/models/faultpoint"
 	"roost/models/pg"
 )
 
@@ -145,7 +146,11 @@ func (b *batch[T]) insert(firsts []int) (map[api.ID]T, error) {
 	for n, i := range firsts {
 		rows[n] = b.rows[i]
 	}
-	inserted, err := b.kind.Insert(b.tx, rows)
+	var inserted []T
+	err := faultpoint.Step("owl.insert", func() (err error) {
+		inserted, err = b.kind.Insert(b.tx, rows)
+		return err
+	})
 	if err != nil && len(rows) > 1 && !pg.IsTransient(err) {
 		inserted, err = b.insertOneByOne(firsts)
 	}

@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"roost/api"
+	"roost/models/faultpoint"
 	"roost/models/pg"
 )
 
@@ -16,11 +17,14 @@ import (
 // its rules with it. It answers GONE if it was one already.
 func (r *Registry) DeleteCVM(ctx context.Context, id api.ID) error {
 	var fresh bool
-	err := pg.InTx(ctx, r.db, func(tx *gorm.DB) (err error) {
-		if fresh, err = buryCVM(tx, id); err != nil || !fresh {
+	err := faultpoint.Step("owl.tombstone", func() error {
+		return pg.InTx(ctx, r.db, func(tx *gorm.DB) (err error) {
+			if fresh, err = buryCVM(tx, id); err == nil && fresh {
+				err = buryRulesOf(tx, id)
+			}
+			faultpoint.Hit("owl.tombstone.commit")
 			return err
-		}
-		return buryRulesOf(tx, id)
+		})
 	})
 	if err != nil {
 		return coded("delete CVM", err)
@@ -74,16 +78,21 @@ func deletedBefore(what string, id api.ID, read error) error {
 // DeleteFirewallRule is DeleteCVM for a rule. One that was never seen has no
 // machine to be taken from: its tombstone is complete at once.
 func (r *Registry) DeleteFirewallRule(ctx context.Context, id api.ID) error {
-	done := r.db.WithContext(ctx).Exec(`INSERT INTO firewall_rules
-			(id, cvm_id, cidr, protocol, create_digests, status, delete_requested_at, deleted_at)
-		VALUES (?, ?, '', '', '{}', '', now(), now())
-		ON CONFLICT (id) DO UPDATE SET
-			due_at = now(), attempts = 0, updated_at = clock_timestamp(), delete_requested_at = now()
-		WHERE firewall_rules.delete_requested_at IS NULL`, id, api.ID{})
-	if done.Error != nil {
-		return coded("delete firewall rule", fmt.Errorf("bury firewall rule: %w", done.Error))
+	var fresh bool
+	err := faultpoint.Step("owl.tombstone_rule", func() error {
+		done := r.db.WithContext(ctx).Exec(`INSERT INTO firewall_rules
+				(id, cvm_id, cidr, protocol, create_digests, status, delete_requested_at, deleted_at)
+			VALUES (?, ?, '', '', '{}', '', now(), now())
+			ON CONFLICT (id) DO UPDATE SET
+				due_at = now(), attempts = 0, updated_at = clock_timestamp(), delete_requested_at = now()
+			WHERE firewall_rules.delete_requested_at IS NULL`, id, api.ID{})
+		fresh = done.RowsAffected == 1
+		return done.Error
+	})
+	if err != nil {
+		return coded("delete firewall rule", fmt.Errorf("bury firewall rule: %w", err))
 	}
-	if done.RowsAffected == 0 {
+	if !fresh {
 		_, err := r.FirewallRule(ctx, id)
 		return deletedBefore("firewall rule", id, err)
 	}
@@ -97,13 +106,16 @@ func (r *Registry) DeleteFirewallRule(ctx context.Context, id api.ID) error {
 func (r *Registry) Reap(ctx context.Context, ttl time.Duration, limit int) (int64, error) {
 	var reaped int64
 	for _, table := range []string{"firewall_rules", "cvms"} {
-		done := r.db.WithContext(ctx).Exec(`DELETE FROM `+table+` WHERE id IN (
-				SELECT id FROM `+table+` WHERE deleted_at < now() - make_interval(secs => ?)
-				ORDER BY deleted_at LIMIT ? FOR UPDATE SKIP LOCKED)`, ttl.Seconds(), limit)
-		if done.Error != nil {
-			return reaped, fmt.Errorf("reap tombstones of %s: %w", table, done.Error)
+		err := faultpoint.Step("owl.reap", func() error {
+			done := r.db.WithContext(ctx).Exec(`DELETE FROM `+table+` WHERE id IN (
+					SELECT id FROM `+table+` WHERE deleted_at < now() - make_interval(secs => ?)
+					ORDER BY deleted_at LIMIT ? FOR UPDATE SKIP LOCKED)`, ttl.Seconds(), limit)
+			reaped += done.RowsAffected
+			return done.Error
+		})
+		if err != nil {
+			return reaped, fmt.Errorf("reap tombstones of %s: %w", table, err)
 		}
-		reaped += done.RowsAffected
 	}
 	return reaped, nil
 }

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"roost/api"
+	"roost/models/faultpoint"
 	"roost/models/pg"
 	"roost/platform/idempotency"
 )
@@ -85,10 +86,15 @@ func (f *Fleet) runUntilKnown(
 	ctx context.Context, call Call, run func(tx *gorm.DB, again bool) (Answer, error),
 ) (answer Answer, err error) {
 	var doubt error
+	again := false
 	for n := range maxRuns {
-		err = pg.InTx(ctx, f.db, func(tx *gorm.DB) (err error) {
-			answer, err = run(tx, doubt != nil)
-			return err
+		err = faultpoint.Step("platform.accept", func() error {
+			defer func() { again = true }()
+			return pg.InTx(ctx, f.db, func(tx *gorm.DB) (err error) {
+				answer, err = run(tx, again)
+				faultpoint.Hit("platform.accept.commit")
+				return err
+			})
 		})
 		if errors.Is(err, pg.ErrCommitUnknown) {
 			doubt = err

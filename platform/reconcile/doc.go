@@ -60,7 +60,10 @@
 // # Failure
 //
 // What Owl's answers mean stands in judge.go, and nowhere else. Every outcome
-// that is not definite is unknown, and unknown means: the same again, later.
+// that is not definite is unknown, and unknown means: the same again, later. A
+// panic is unknown too, and of that row alone: rows that shared a request or a
+// transaction with it are then done one by one.
+//
 // While Owl answers nobody, rows are left in the queue but for a probe a
 // second, see silence.go; so the oldest go first when it is back.
 package reconcile

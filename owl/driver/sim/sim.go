@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"roost/api"
+	"roost/models/faultpoint"
 	"roost/owl/driver"
 )
 
@@ -94,7 +95,7 @@ func (d *Driver) advance(ctx context.Context, id api.ID, t target) (m move, err 
 // commit makes a move durable and, if the world saw something of it, logs it.
 func (d *Driver) commit(id api.ID, s *state, m move) error {
 	if m.effect == "" {
-		return d.store.save(id, s)
+		return faultpoint.Step("sim.move", func() error { return d.store.save(id, s) })
 	}
 	return d.store.saveWithEffect(id, s, effectLine(d.cfg.Now(), id, s.Generation, m.effect))
 }
@@ -168,7 +169,7 @@ func (d *Driver) setRule(machine api.ID, s *state, id api.ID, inForce bool) erro
 		s.Rules = make(map[api.ID]bool)
 	}
 	s.Rules[id] = inForce
-	return d.store.save(machine, s)
+	return faultpoint.Step("sim.rule", func() error { return d.store.save(machine, s) })
 }
 
 // PowerCut stops a machine the way a failing host does: at once, and without

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"roost/api"
+	"roost/models/faultpoint"
 )
 
 // How often a lock that somebody else holds is tried: soon, then less often.
@@ -52,30 +53,23 @@ func (st store) saveWithEffect(id api.ID, s *state, line string) error {
 		return err
 	}
 	s.Pending = &pending{Line: line, Offset: offset}
-	if err := st.save(id, s); err != nil {
+	if err := faultpoint.Step("sim.ahead", func() error { return st.save(id, s) }); err != nil {
 		return err
 	}
-	if err := st.log.append(line); err != nil {
-		return err
-	}
-	return st.strike(id, s)
+	return st.finish(id, s)
 }
 
-// finish appends the line that a killed process wrote ahead but, perhaps, not
-// down.
+// finish brings the line that is written ahead into the log, unless somebody
+// who was killed since has done so, and strikes it.
 func (st store) finish(id api.ID, s *state) error {
 	if s.Pending == nil {
 		return nil
 	}
-	if err := st.log.appendMissing(*s.Pending); err != nil {
+	if err := faultpoint.Step("sim.log", func() error { return st.log.appendMissing(*s.Pending) }); err != nil {
 		return err
 	}
-	return st.strike(id, s)
-}
-
-func (st store) strike(id api.ID, s *state) error {
 	s.Pending = nil
-	return st.save(id, s)
+	return faultpoint.Step("sim.strike", func() error { return st.save(id, s) })
 }
 
 func (st store) path(id api.ID) string {
@@ -108,6 +102,7 @@ func (st store) save(id api.ID, s *state) error {
 	if err := writeSynced(st.path(id)+".tmp", data); err != nil {
 		return fmt.Errorf("write a machine's file: %w", err)
 	}
+	faultpoint.Hit("sim.replace")
 	if err := os.Rename(st.path(id)+".tmp", st.path(id)); err != nil {
 		return fmt.Errorf("replace a machine's file: %w", err)
 	}
