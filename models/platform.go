@@ -11,6 +11,7 @@ func PlatformTables() []any {
 	return []any{
 		&Workspace{}, &Token{}, &App{}, &Spec{}, &Provision{}, &CVM{},
 		&Operation{}, &OperationTarget{}, &IdempotencyKey{}, &FirewallRule{},
+		&Orphan{}, &Chore{},
 	}
 }
 
@@ -182,4 +183,41 @@ type IdempotencyKey struct {
 	Body        []byte    // of an echo call, byte for byte
 	CreatedAt   time.Time `gorm:"->;autoCreateTime:false"`
 	ExpiresAt   time.Time `gorm:"->"`
+}
+
+// OrphanKind says what an orphan is.
+type OrphanKind string
+
+// The kinds of orphans.
+const (
+	OrphanCVM          OrphanKind = "cvm"
+	OrphanFirewallRule OrphanKind = "firewall_rule"
+)
+
+// OrphanDecision is what somebody decided about an orphan and is not done yet.
+type OrphanDecision string
+
+// OrphanDelete is the decision to delete it at Owl. It is never taken back.
+const OrphanDelete OrphanDecision = "delete"
+
+// Orphan is what Owl has and Platform has never heard of. It never holds a
+// spec.
+type Orphan struct {
+	ID          api.ID `gorm:"primaryKey"`
+	Kind        OrphanKind
+	Name        string          // of a rule: what it lets through
+	AppID       *api.ID         // of a CVM
+	CVMID       *api.ID         `gorm:"column:cvm_id"` // of a rule
+	Generation  int64           // of a CVM
+	Decision    *OrphanDecision // null: none so far
+	FirstSeenAt time.Time       `gorm:"->;autoCreateTime:false"`
+	LastSeenAt  time.Time       `gorm:"->;autoCreateTime:false"`
+}
+
+// Chore is background work that nodes share. Rounds only grows; DueAt is when
+// a node is to do it next.
+type Chore struct {
+	Name   string `gorm:"primaryKey"`
+	Rounds int64
+	DueAt  time.Time `gorm:"->"`
 }

@@ -11,6 +11,8 @@
 //	              │ wake
 //	              ▼
 //	          reconcile ──▶ Owl            push, watch, until it knows
+//	              ▲ due
+//	         maintenance ─▶ Owl            compare, record orphans; remove what is old
 package platform
 
 import (
@@ -23,6 +25,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 	"gorm.io/gorm"
 
@@ -32,6 +35,7 @@ import (
 	"roost/models/pg"
 	"roost/platform/fleet"
 	"roost/platform/httpapi"
+	"roost/platform/maintenance"
 	"roost/platform/reconcile"
 	"roost/platform/token"
 )
@@ -61,6 +65,7 @@ type Config struct {
 
 	ReconcileLease      time.Duration
 	ReconcileBackoffMax time.Duration
+	SweepInterval       time.Duration // between two comparisons of everything with Owl; 0: no maintenance on this node
 }
 
 // Validate returns everything that is wrong with the numbers.
@@ -82,6 +87,9 @@ func (c Config) Validate() error {
 	if c.KeyWait < 0 || c.KeyWait > MaxKeyWait {
 		errs = append(errs, fmt.Errorf("key wait must be from 0s to %s, not %s", MaxKeyWait, c.KeyWait))
 	}
+	if c.SweepInterval < 0 {
+		errs = append(errs, fmt.Errorf("sweep interval must not be negative, not %s", c.SweepInterval))
+	}
 	if c.MaxCVMs < 1 {
 		errs = append(errs, fmt.Errorf("quota of CVMs must be positive, not %d", c.MaxCVMs))
 	}
@@ -93,8 +101,9 @@ func (c Config) Validate() error {
 
 // Service is one node of Platform.
 type Service struct {
-	handler    http.Handler
-	reconciler *reconcile.Reconciler
+	handler     http.Handler
+	reconciler  *reconcile.Reconciler
+	maintenance *maintenance.Maintenance // nil: not on this node
 }
 
 // New wires a node. It starts nothing.
@@ -107,10 +116,9 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("configure platform: %w", err)
 	}
 	mint := api.NewMinter()
+	owl := owlapi.New(owlapi.Config{BaseURL: cfg.OwlURL, Token: cfg.OwlToken, HTTP: cfg.OwlHTTP})
 	reconciler := reconcile.New(reconcile.Config{
-		DB:     cfg.DB,
-		Owl:    owlapi.New(owlapi.Config{BaseURL: cfg.OwlURL, Token: cfg.OwlToken, HTTP: cfg.OwlHTTP}),
-		Logger: cfg.Logger, Registry: cfg.Registry, Minter: mint,
+		DB: cfg.DB, Owl: owl, Logger: cfg.Logger, Registry: cfg.Registry, Minter: mint,
 		Lease: cfg.ReconcileLease, BackoffMax: cfg.ReconcileBackoffMax,
 	})
 	handler := httpapi.New(httpapi.Config{
@@ -127,7 +135,14 @@ func New(cfg Config) (*Service, error) {
 		Transient: pg.IsTransient,
 		Ready:     func(ctx context.Context) error { return ready(ctx, pool) },
 	})
-	return &Service{handler: handler, reconciler: reconciler}, nil
+	s := &Service{handler: handler, reconciler: reconciler}
+	if cfg.SweepInterval > 0 {
+		s.maintenance = maintenance.New(maintenance.Config{
+			DB: cfg.DB, Owl: owl, Logger: cfg.Logger, Registry: cfg.Registry, Minter: mint,
+			KeyTTL: cfg.KeyTTL, SweepInterval: cfg.SweepInterval, Due: reconciler.Wake,
+		})
+	}
+	return s, nil
 }
 
 // Handler serves the public API.
@@ -135,7 +150,14 @@ func (s *Service) Handler() http.Handler { return s.handler }
 
 // Run does the background work until ctx ends, and returns when it has
 // stopped. The handler works without it: what is accepted waits in its rows.
-func (s *Service) Run(ctx context.Context) error { return s.reconciler.Run(ctx) }
+func (s *Service) Run(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { return s.reconciler.Run(ctx) })
+	if s.maintenance != nil {
+		g.Go(func() error { return s.maintenance.Run(ctx) })
+	}
+	return g.Wait()
+}
 
 // ready is about this node and its database alone: creates are accepted while
 // Owl is down.

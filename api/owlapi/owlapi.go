@@ -89,6 +89,12 @@ type CVM struct {
 	DeletedAt          *api.Time          `json:"deleted_at"`
 }
 
+// Deleted reports whether the record is a tombstone: its deletion was asked
+// for, whether or not the machine is gone.
+func (c CVM) Deleted() bool {
+	return c.DeletedAt != nil || c.Status == api.StatusDeleting || c.Status == api.StatusDeleted
+}
+
 // CreateFirewallRule is the body of POST /v1/firewall-rules.
 type CreateFirewallRule struct {
 	ID       api.ID `json:"id"`
@@ -113,18 +119,23 @@ type FirewallRule struct {
 	CIDR      string             `json:"cidr"`
 	Protocol  string             `json:"protocol"`
 	Port      *int64             `json:"port"`
-	Status    string             `json:"status"` // RulePending, RuleActive or RuleFailed
+	Status    string             `json:"status"` // RulePending and so on; "" of a tombstone for an ID never seen
 	Error     *api.ResourceError `json:"error"`
 	CreatedAt api.Time           `json:"created_at"`
 	UpdatedAt api.Time           `json:"updated_at"`
 	DeletedAt *api.Time          `json:"deleted_at"`
 }
 
+// Deleted reports whether the record is a tombstone: its deletion was asked
+// for, whether or not the rule is still in force.
+func (r FirewallRule) Deleted() bool { return r.DeletedAt != nil || r.Status == RuleDeleting }
+
 // The statuses of a firewall rule.
 const (
-	RulePending = "pending"
-	RuleActive  = "active"
-	RuleFailed  = "failed"
+	RulePending  = "pending"
+	RuleActive   = "active"
+	RuleFailed   = "failed"
+	RuleDeleting = "deleting" // a tombstone whose rule may still be in force
 )
 
 // The protocols that a firewall rule can name.

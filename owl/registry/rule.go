@@ -106,6 +106,9 @@ func ruleRow(request owlapi.CreateFirewallRule) (models.OwlFirewallRule, error) 
 }
 
 func ruleRecord(row models.OwlFirewallRule) owlapi.FirewallRule {
+	if row.DeleteRequestedAt != nil && row.DeletedAt == nil {
+		row.Status = owlapi.RuleDeleting // the column keeps what the rule was
+	}
 	return owlapi.FirewallRule{
 		ID: row.ID, CVMID: row.CVMID, CIDR: row.CIDR, Protocol: row.Protocol, Port: row.Port,
 		Status: row.Status, Error: resourceError(row.ErrorCode, row.ErrorMessage),

@@ -1,9 +1,11 @@
 package reconcile
 
 import (
+	"errors"
 	"net/http"
 
 	"roost/api"
+	"roost/api/owlapi"
 )
 
 // verdict is what an answer of Owl's means for the row.
@@ -94,6 +96,13 @@ func judgeDelete(status int) verdict {
 	default:
 		return unknown
 	}
+}
+
+// DeletionConfirmed reports whether the error of a call that deletes says
+// that Owl has heard of the deletion all the same.
+func DeletionConfirmed(err error) bool {
+	answer, ok := errors.AsType[*owlapi.StatusError](err)
+	return ok && judgeDelete(answer.Status) == deletionConfirmed
 }
 
 // refusal is the error that the resource shows. A create that Owl knows as

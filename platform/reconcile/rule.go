@@ -159,7 +159,7 @@ type ruleResult struct {
 }
 
 func sightRule(record owlapi.FirewallRule) ruleResult {
-	if record.DeletedAt != nil {
+	if record.Deleted() {
 		failure := deletedBelow()
 		return ruleResult{status: api.FirewallFailed, failure: &failure}
 	}

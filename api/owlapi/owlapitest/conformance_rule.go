@@ -102,6 +102,9 @@ func (b *testBundle) rulesGoWithTheirCVM() {
 	b.requireStatus(b.DeleteFirewallRule(b.ctx, rule.ID), http.StatusGone, api.CodeResourceDeleted)
 	_, _, err = b.CreateFirewallRule(b.ctx, rule)
 	b.requireStatus(err, http.StatusGone, api.CodeResourceDeleted)
+	listed, err := b.FirewallRules(b.ctx, owlapi.List{IDs: []api.ID{rule.ID}})
+	require.NoError(b.t, err)
+	require.True(b.t, listed[0].Deleted(), "it shows in lists from the deletion on, whatever the machine still does")
 }
 
 func (b *testBundle) ruleReads() {
@@ -126,6 +129,9 @@ func (b *testBundle) ruleReads() {
 	listed, err := b.FirewallRules(b.ctx, owlapi.List{IDs: []api.ID{rule.ID, late.ID, b.mint.ID()}})
 	require.NoError(b.t, err)
 	require.Len(b.t, listed, 2, "tombstones included")
+	for _, r := range listed {
+		require.True(b.t, r.Deleted())
+	}
 	page, err := b.FirewallRules(b.ctx, owlapi.List{Limit: 1})
 	require.NoError(b.t, err)
 	require.Len(b.t, page, 1)

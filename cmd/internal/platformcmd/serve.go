@@ -60,6 +60,7 @@ func serve(ctx context.Context, cfg Config, migrate bool, log *slog.Logger) (err
 		ProvisionTTL:        cfg.ProvisionTTL,
 		ReconcileLease:      cfg.ReconcileLease,
 		ReconcileBackoffMax: cfg.ReconcileBackoffMax,
+		SweepInterval:       cfg.SweepInterval,
 		MaxCVMs:             cfg.MaxCVMs,
 		RateLimit:           float64(cfg.RateLimit),
 	})
