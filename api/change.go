@@ -33,16 +33,16 @@ type PatchCVM struct {
 // Validate names every member that is wrong.
 func (r PatchCVM) Validate() []FieldError {
 	var v validation
-	if r.InstanceType != nil {
-		if _, ok := instanceType(*r.InstanceType); !ok {
-			v.add("/instance_type", "is not one of "+instanceTypeNames())
-		}
-	}
+	v.oneOf("/instance_type", r.InstanceType, instanceTypeNames())
+	v.oneOf("/base_image", r.BaseImage, imageNames())
 	v.between("/vcpu", r.VCPU, MaxVCPU)
 	v.between("/memory", r.Memory, MaxMemoryMB)
 	v.between("/disk_size", r.DiskSize, MaxDiskGB)
 	return v
 }
+
+// Compared is what a repeat under one key must not change: all of it.
+func (r PatchCVM) Compared() any { return r }
 
 // Apply returns the spec with the patch's members in it. Another instance
 // type brings its own vcpu and memory unless the patch names them; the disk

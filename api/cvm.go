@@ -57,6 +57,67 @@ type CVM struct {
 	Operation *OperationRef  `json:"operation"`
 
 	EncryptedEnvPubkey string `json:"encrypted_env_pubkey"` // X25519, hex; the app's own
+
+	CVMAliases
+}
+
+// CVMAliases is what a CVM's members are called by clients of the Phala API:
+// the same values, never others.
+type CVMAliases struct {
+	Resource CVMResource `json:"resource"`
+	OS       CVMOS       `json:"os"`
+	NodeInfo CVMNode     `json:"node_info"`
+
+	// As configured; null: not.
+	PublicLogs     *bool `json:"public_logs"`
+	PublicSysinfo  *bool `json:"public_sysinfo"`
+	PublicTCBInfo  *bool `json:"public_tcbinfo"`
+	GatewayEnabled *bool `json:"gateway_enabled"`
+	SecureTime     *bool `json:"secure_time"`
+
+	// No gateway publishes CVMs, so these are empty, and stay so.
+	Endpoints  []CVMEndpoint `json:"endpoints"`
+	PublicURLs []CVMEndpoint `json:"public_urls"`
+}
+
+// CVMResource is a CVM's size.
+type CVMResource struct {
+	InstanceType string  `json:"instance_type"`
+	VCPU         int64   `json:"vcpu"`
+	MemoryInGB   float64 `json:"memory_in_gb"`
+	DiskInGB     int64   `json:"disk_in_gb"`
+}
+
+// CVMOS is a CVM's image.
+type CVMOS struct {
+	Name string `json:"name"`
+}
+
+// CVMNode is where a CVM is.
+type CVMNode struct {
+	Region string `json:"region"`
+}
+
+// CVMEndpoint is where a CVM can be reached.
+type CVMEndpoint struct {
+	App string `json:"app"`
+}
+
+// mbPerGB is as memory is sold.
+const mbPerGB = 1024
+
+// Aliases is what a CVM of this spec, defaults filled in, is called elsewhere.
+func (s Spec) Aliases() CVMAliases {
+	c := s.ComposeFile
+	return CVMAliases{
+		Resource: CVMResource{
+			InstanceType: s.InstanceType, VCPU: *s.VCPU, MemoryInGB: float64(*s.Memory) / mbPerGB, DiskInGB: *s.DiskSize,
+		},
+		OS: CVMOS{Name: *s.Image}, NodeInfo: CVMNode{Region: *s.Region},
+		PublicLogs: c.PublicLogs, PublicSysinfo: c.PublicSysinfo, PublicTCBInfo: c.PublicTCBInfo,
+		GatewayEnabled: c.GatewayEnabled, SecureTime: c.SecureTime,
+		Endpoints: []CVMEndpoint{}, PublicURLs: []CVMEndpoint{},
+	}
 }
 
 // Progress names what a CVM is on its way to.

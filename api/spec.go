@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -22,26 +23,6 @@ const (
 	DefaultRegion = "local-1"
 	DefaultFS     = "zfs"
 )
-
-// InstanceType is a size that a CVM can have.
-type InstanceType struct {
-	ID       string `json:"id"`
-	VCPU     int64  `json:"vcpu"`
-	MemoryMB int64  `json:"memory"`    // MB
-	DiskGB   int64  `json:"disk_size"` // GB, the default disk
-}
-
-// InstanceTypes is the catalogue, smallest first.
-func InstanceTypes() []InstanceType {
-	return []InstanceType{
-		{ID: "tdx.small", VCPU: 1, MemoryMB: 2048, DiskGB: 20},
-		{ID: "tdx.medium", VCPU: 2, MemoryMB: 4096, DiskGB: 40},
-		{ID: "tdx.large", VCPU: 4, MemoryMB: 8192, DiskGB: 80},
-	}
-}
-
-// Images is the catalogue of guest images.
-func Images() []string { return []string{DefaultImage, "dstack-0.5.8"} }
 
 // Spec is what a client asks a CVM to be. Every optional member may be absent
 // or null, which is the same. Members that only other clouds use are known,
@@ -99,9 +80,11 @@ func (s Spec) Validate() []FieldError {
 		v.name("/name", s.Name)
 	}
 	v.require(s.InstanceType != "", "/instance_type")
-	if _, ok := instanceType(s.InstanceType); !ok && s.InstanceType != "" {
-		v.add("/instance_type", "is not one of "+instanceTypeNames())
+	if s.InstanceType != "" {
+		v.oneOf("/instance_type", &s.InstanceType, instanceTypeNames())
 	}
+	v.oneOf("/image", s.Image, imageNames())
+	v.oneOf("/region", s.Region, Regions())
 	v.require(s.ComposeFile != nil && s.ComposeFile.DockerComposeFile != "", "/compose_file/docker_compose_file")
 	v.between("/vcpu", s.VCPU, MaxVCPU)
 	v.between("/memory", s.Memory, MaxMemoryMB)
@@ -112,15 +95,13 @@ func (s Spec) Validate() []FieldError {
 	if s.Nonce != nil {
 		v.add("/nonce", "is assigned by the server and cannot be chosen")
 	}
-	if len(s.EnvKeys) > MaxEnvKeys {
-		v.add("/env_keys", fmt.Sprintf("holds more than %d names", MaxEnvKeys))
-	}
+	v.envKeys(s.EnvKeys)
 	return v
 }
 
 // WithDefaults fills in every absent member that has a default.
 func (s Spec) WithDefaults() Spec {
-	size, _ := instanceType(s.InstanceType)
+	size := instanceType(s.InstanceType)
 	s.VCPU = orDefault(s.VCPU, size.VCPU)
 	s.Memory = orDefault(s.Memory, size.MemoryMB)
 	s.DiskSize = orDefault(s.DiskSize, size.DiskGB)
@@ -141,23 +122,6 @@ func (s Spec) Defaults() Spec {
 	d := Spec{InstanceType: s.InstanceType}.WithDefaults()
 	d.InstanceType = ""
 	return d
-}
-
-func instanceType(id string) (InstanceType, bool) {
-	for _, t := range InstanceTypes() {
-		if t.ID == id {
-			return t, true
-		}
-	}
-	return InstanceType{}, false
-}
-
-func instanceTypeNames() string {
-	var names []string
-	for _, t := range InstanceTypes() {
-		names = append(names, t.ID)
-	}
-	return strings.Join(names, ", ")
 }
 
 func orDefault[T any](p *T, def T) *T {
@@ -183,6 +147,13 @@ func (v *validation) require(ok bool, field string) {
 func (v *validation) between(field string, n *int64, most int64) {
 	if n != nil && (*n < 1 || *n > most) {
 		v.add(field, fmt.Sprintf("must be from 1 to %d", most))
+	}
+}
+
+// oneOf is for what the catalogue lists; absent is the default.
+func (v *validation) oneOf(field string, given *string, known []string) {
+	if given != nil && !slices.Contains(known, *given) {
+		v.add(field, "is not one of "+strings.Join(known, ", "))
 	}
 }
 

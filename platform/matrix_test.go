@@ -31,6 +31,7 @@ type matrix struct {
 	secret    string
 	workspace api.ID
 	app, cvm  api.ID // of the case's first CVM
+	hash      string // and its compose_hash
 }
 
 // matrixCase makes a case in a workspace of its own.
@@ -126,13 +127,13 @@ func (m *matrix) refused(c *apitest.Call, code api.Code) api.Problem {
 func (m *matrix) first(name string) api.CVM {
 	m.t.Helper()
 	c := m.create(name)
-	m.app, m.cvm = c.AppID, c.VMUUID
+	m.app, m.cvm, m.hash = c.AppID, c.VMUUID, c.ComposeHash
 	return c
 }
 
-// to fills in {app} and {cvm}.
+// to fills in {app}, {cvm} and {hash}.
 func (m *matrix) to(s string) string {
-	return strings.NewReplacer("{app}", m.app.String(), "{cvm}", m.cvm.String()).Replace(s)
+	return strings.NewReplacer("{app}", m.app.String(), "{cvm}", m.cvm.String(), "{hash}", m.hash).Replace(s)
 }
 
 // keyedCall is a call that takes a key, and what it does to an app "web" with
@@ -162,6 +163,7 @@ func keyedCalls() map[string]keyedCall {
 	}
 	created := delta{"apps": 1, "specs": 1, "cvms": 1, "operations": 1, "operation_targets": 1, "quota": 1}
 	changed := delta{"operations": 1, "operation_targets": 1}
+	configured := delta{"specs": 1, "operations": 1, "operation_targets": 1}
 	rule := delta{"firewall_rules": 1}
 	one := func(s string) string { return "/cvms/{cvm}" + s }
 	replicas := "/apps/{app}/cvms/{cvm}/replicas"
@@ -211,6 +213,37 @@ func keyedCalls() map[string]keyedCall {
 			other: `{"cidr":"10.0.0.0/8","protocol":"udp","port":53}`, differs: []string{"/port", "/protocol"},
 			status: http.StatusCreated, echo: true, does: rule, again: again{does: rule},
 		},
+		"PATCH …/resources": {
+			method: http.MethodPatch, path: one("/resources"), body: `{"allow_restart":1,"instance_type":"tdx.medium","disk_size":null}`,
+			other: `{"allow_restart":1,"instance_type":"tdx.large"}`, differs: []string{"/instance_type"},
+			status: http.StatusAccepted, does: configured,
+		},
+		"PATCH …/os-image": {
+			method: http.MethodPatch, path: one("/os-image"), body: `{"os_image_name":"dstack-0.5.8"}`,
+			other: `{"os_image_name":"dstack-0.5.7"}`, differs: []string{"/os_image_name"}, status: http.StatusAccepted, does: configured,
+		},
+		"PATCH …/docker-compose": {
+			method: http.MethodPatch, path: one("/docker-compose"), body: "services: {a: {}}",
+			other: "services: {b: {}}", differs: []string{"/body"}, status: http.StatusAccepted, does: configured,
+		},
+		"PATCH …/pre-launch-script": {
+			method: http.MethodPatch, path: one("/pre-launch-script"), body: "echo 1",
+			other: "echo 2", differs: []string{"/body"}, status: http.StatusAccepted, does: configured,
+		},
+		"PATCH …/envs": {
+			method: http.MethodPatch, path: one("/envs"), body: `{"encrypted_env":"00ff","env_keys":["A"]}`,
+			other: `{"encrypted_env":"00ff","env_keys":["A","B"]}`, differs: []string{"/env_keys"}, status: http.StatusAccepted, does: configured,
+		},
+		"POST …/compose_file/provision": {
+			method: http.MethodPost, path: one("/compose_file/provision"), body: `{"public_logs":true}`,
+			other: `{"public_logs":false}`, differs: []string{"/public_logs"},
+			status: http.StatusOK, echo: true, does: delta{"specs": 1, "provisions": 1},
+		},
+		"PATCH …/compose_file": {
+			method: http.MethodPatch, path: one("/compose_file"), body: `{"compose_hash":"{hash}","env_keys":["A"]}`,
+			other: `{"compose_hash":"{hash}"}`, differs: []string{"/env_keys"}, status: http.StatusAccepted, does: configured,
+			again: again{code: api.CodeProvisionNotFound}, // env_keys are in the hash, so no CVM has this one any more
+		},
 	}
 }
 
@@ -220,7 +253,7 @@ func (k keyedCall) send(m *matrix, body ...string) *apitest.Call {
 	if len(body) > 0 {
 		given = body[0]
 	}
-	return m.client().Request(k.method, m.to(k.path), given)
+	return request(m.client(), k.method, m.to(k.path), m.to(given))
 }
 
 // named is the IDs that an answer to the call names: its resource, its
@@ -341,7 +374,11 @@ func (m *matrix) replays(k keyedCall, first *apitest.Reply, c *apitest.Call) {
 
 func keyOtherWords(m *matrix, k keyedCall) {
 	first := k.send(m).Key("k-1!~").Expect(k.status)
-	spaced := strings.NewReplacer(`{"`, "\n { \"", `":`, "\" :\t", `}`, " } ").Replace(k.body)
+	if textRoute(k.path) != "" { // text has no other words
+		m.replays(k, first, k.send(m).Key(`"k-1!~"`))
+		return
+	}
+	spaced := strings.NewReplacer(`{"`, "\n { \"", `":`, "\" :\t", `}`, " } ").Replace(m.to(k.body))
 	m.replays(k, first, k.send(m, spaced).Key(`"k-1!~"`))
 	if strings.HasPrefix(k.path, "/apps/{app}") {
 		prefixed := k
@@ -467,7 +504,7 @@ func keyForeign(m *matrix, k keyedCall) {
 }
 
 func keyNotUsedUp(m *matrix, k keyedCall) {
-	m.refused(k.send(m, `{"colour":"red"}`).Key("k"), api.CodeInvalidRequest)
+	m.refused(k.send(m, k.invalid()["unknown members"].text).Key("k"), api.CodeInvalidRequest)
 	m.refused(k.send(m, `{"a":`+strings.Repeat(" ", api.MaxBodyBytes)+`1}`).Key("k"), api.CodeBodyTooLarge)
 	if strings.Contains(k.path, "{") {
 		nobody := *m
@@ -533,7 +570,7 @@ func TestMatrixOfBodies(t *testing.T) {
 			m := b.matrixCase(t)
 			m.first("web")
 			call.send(m).Key("known").Expect(call.status)
-			for class, body := range invalidBodies() {
+			for class, body := range call.invalid() {
 				for _, key := range []string{"new", "known"} {
 					r := m.changesNothing(call.send(m, body.text).Key(key))
 					p := r.Refuse(api.CodeInvalidRequest)
@@ -543,7 +580,7 @@ func TestMatrixOfBodies(t *testing.T) {
 			}
 			for _, key := range []string{"new", "known"} {
 				m.refused(call.send(m, `{"x":"`+strings.Repeat("a", api.MaxBodyBytes)+`"}`).Key(key), api.CodeBodyTooLarge)
-				m.refused(call.send(m, `{}`).Key(key).With("Content-Type", "text/plain"), api.CodeUnsupportedMediaType)
+				m.refused(call.send(m, `{}`).Key(key).With("Content-Type", "text/html"), api.CodeUnsupportedMediaType)
 				m.refused(call.send(m, `{}`).Key(key).Without("Content-Type"), api.CodeUnsupportedMediaType)
 			}
 		})
@@ -551,6 +588,17 @@ func TestMatrixOfBodies(t *testing.T) {
 }
 
 type invalidBody struct{ text, field string }
+
+// invalid is the bodies that the call does not take.
+func (k keyedCall) invalid() map[string]invalidBody {
+	if textRoute(k.path) == "" {
+		return invalidBodies()
+	}
+	return map[string]invalidBody{
+		"unknown members": {"\xff\xfe", "body"}, // no text at all, which is what stands for them
+		"NUL":             {"a\x00b", "body"},
+	}
+}
 
 func invalidBodies() map[string]invalidBody {
 	return map[string]invalidBody{
@@ -578,8 +626,9 @@ func TestMatrixOfMembers(t *testing.T) {
 		"PUT /apps/{app}/replicas":             {`{}`: {"/count"}, `{"count":null}`: {"/count"}, `{"count":0}`: {"/count"}, `{"count":101}`: {"/count"}, `{"count":-1}`: {"/count"}, `{"count":"3"}`: {"/count"}, ``: {"/count"}},
 		"PATCH /cvms/{cvm}": {
 			`{"instance_type":"m5"}`: {"/instance_type"}, `{"vcpu":0}`: {"/vcpu"}, `{"memory":-1}`: {"/memory"}, `{"disk_size":"1"}`: {"/disk_size"},
-			`{"compose_file":{"x":1}}`: {"/compose_file/x"},
-			`{"name":"other"}`:         {"/name"}, `{"vcpu":0,"memory":0}`: {"/vcpu", "/memory"}, `{"disk_size":10}`: {"/disk_size"},
+			`{"compose_file":{"x":1}}`:      {"/compose_file/x"},
+			`{"base_image":"dstack-0.5.6"}`: {"/base_image"},
+			`{"name":"other"}`:              {"/name"}, `{"vcpu":0,"memory":0}`: {"/vcpu", "/memory"}, `{"disk_size":10}`: {"/disk_size"},
 		},
 		"POST /cvms/{cvm}/firewall-rules": {
 			`{}`: {"/cidr"}, `{"cidr":"10.0.0.1/8"}`: {"/cidr"}, `{"cidr":"10.0.0.1"}`: {"/cidr"}, `{"cidr":"fe80::1/10"}`: {"/cidr"},
@@ -587,6 +636,28 @@ func TestMatrixOfMembers(t *testing.T) {
 			`{"cidr":"10.0.0.0/8","port":0}`: {"/port"}, `{"cidr":"10.0.0.0/8","port":65536}`: {"/port"}, `{"cidr":"10.0.0.0/33"}`: {"/cidr"},
 		},
 		"POST /cvms/{cvm}/start": {`{"force":true}`: {"/force"}},
+		"PATCH /cvms/{cvm}/resources": {
+			`{"instance_type":"m5"}`: {"/instance_type"}, `{"vcpu":0,"memory":0}`: {"/vcpu", "/memory"}, `{"disk_size":"1"}`: {"/disk_size"},
+			`{"disk_size":10}`: {"/disk_size"}, `{"allow_restart":"yes"}`: {"/allow_restart"}, `{"allow_restart":{}}`: {"/allow_restart"},
+			`{"base_image":"dstack-0.5.8"}`: {"/base_image"},
+		},
+		"PATCH /cvms/{cvm}/os-image": {
+			``: {"/os_image_name"}, `{"os_image_name":null}`: {"/os_image_name"}, `{"os_image_name":"dstack-0.5.6"}`: {"/os_image_name"},
+			`{"os_image_name":""}`: {"/os_image_name"},
+		},
+		"PATCH /cvms/{cvm}/docker-compose": {``: {"body"}},
+		"PATCH /cvms/{cvm}/envs":           {`{"encrypted_env":7}`: {"/encrypted_env"}, `{"env_keys":"A"}`: {"/env_keys"}, `{"env":{}}`: {"/env"}},
+		"POST /cvms/{cvm}/compose_file/provision": {
+			`{"public_logs":1}`: {"/public_logs"}, `{"x":1}`: {"/x"}, `{"docker_compose_file":{}}`: {"/docker_compose_file"},
+		},
+		"PATCH /cvms/{cvm}/compose_file": {``: {"/compose_hash"}, `{"compose_hash":""}`: {"/compose_hash"}, `{"compose_hash":7}`: {"/compose_hash"}},
+		"POST /cvms": {
+			strings.Replace(anotherApp, "{", `{"image":"dstack-0.5.6",`, 1):          {"/image"},
+			strings.Replace(anotherApp, "{", `{"region":"local-2",`, 1):              {"/region"},
+			strings.Replace(anotherApp, "{", `{"image":"","region":"","vcpu":0,`, 1): {"/image", "/region", "/vcpu"},
+			strings.Replace(anotherApp, "tdx.small", "tdx.tiny", 1):                  {"/instance_type"},
+		},
+		"POST /cvms/provision": {strings.Replace(anotherApp, "{", `{"image":"dstack-0.5.6",`, 1): {"/image"}},
 	} {
 		t.Run(strings.ReplaceAll(call, "/", "|"), func(t *testing.T) {
 			t.Parallel()
@@ -612,7 +683,7 @@ func stages() map[string]stage {
 	return map[string]stage{
 		"never was":   {reach: func(m *matrix) { m.first("web"); m.app, m.cvm = api.NewMinter().ID(), api.NewMinter().ID() }},
 		"no UUID":     {reach: func(m *matrix) { m.first("web") }},
-		"foreign":     {reach: func(m *matrix) { o := m.matrixCase(m.t); o.first("web"); m.app, m.cvm = o.app, o.cvm }},
+		"foreign":     {reach: func(m *matrix) { o := m.matrixCase(m.t); o.first("web"); m.app, m.cvm, m.hash = o.app, o.cvm, o.hash }},
 		"unconfirmed": {reach: func(m *matrix) { m.first("web") }},
 		"running":     {live: true, reach: func(m *matrix) { ended(m, m.first("web")) }},
 		"stopped": {live: true, reach: func(m *matrix) {
@@ -659,16 +730,24 @@ func actionsOnCVMs() map[string]told {
 	read := told{alive: http.StatusOK, deleted: api.CodeResourceDeleted}
 	change := delta{"operations": 1, "operation_targets": 1}
 	return map[string]told{
-		"POST /cvms/{cvm}/start":                                action(http.StatusAccepted, nil),
-		"POST /cvms/{cvm}/stop":                                 action(http.StatusAccepted, nil),
-		"POST /cvms/{cvm}/restart":                              action(http.StatusAccepted, change),
-		`PATCH /cvms/{cvm} {"vcpu":2}`:                          action(http.StatusAccepted, with(change, "specs", 1)),
-		"POST /apps/{app}/cvms/{cvm}/replicas":                  action(http.StatusAccepted, delta{"cvms": 1, "operations": 1, "operation_targets": 1, "quota": 1}),
-		`POST /cvms/{cvm}/firewall-rules {"cidr":"10.0.0.0/8"}`: action(http.StatusCreated, delta{"firewall_rules": 1}),
-		"DELETE /cvms/{cvm}":                                    {alive: http.StatusAccepted, deleted: api.CodeGone, does: with(change, "quota", -1)},
-		"GET /cvms/{cvm}":                                       read,
-		"GET /cvms/{cvm}/docker-compose.yml":                    read,
-		"GET /cvms/{cvm}/firewall-rules":                        read,
+		"POST /cvms/{cvm}/start":                                                    action(http.StatusAccepted, nil),
+		"POST /cvms/{cvm}/stop":                                                     action(http.StatusAccepted, nil),
+		"POST /cvms/{cvm}/restart":                                                  action(http.StatusAccepted, change),
+		`PATCH /cvms/{cvm} {"vcpu":2}`:                                              action(http.StatusAccepted, with(change, "specs", 1)),
+		"POST /apps/{app}/cvms/{cvm}/replicas":                                      action(http.StatusAccepted, delta{"cvms": 1, "operations": 1, "operation_targets": 1, "quota": 1}),
+		`POST /cvms/{cvm}/firewall-rules {"cidr":"10.0.0.0/8"}`:                     action(http.StatusCreated, delta{"firewall_rules": 1}),
+		"DELETE /cvms/{cvm}":                                                        {alive: http.StatusAccepted, deleted: api.CodeGone, does: with(change, "quota", -1)},
+		"GET /cvms/{cvm}":                                                           read,
+		"GET /cvms/{cvm}/pre-launch-script":                                         read,
+		`PATCH /cvms/{cvm}/resources {"instance_type":"tdx.medium"}`:                action(http.StatusAccepted, with(change, "specs", 1)),
+		`PATCH /cvms/{cvm}/os-image {"os_image_name":"dstack-0.5.8"}`:               action(http.StatusAccepted, with(change, "specs", 1)),
+		`PATCH /cvms/{cvm}/docker-compose services: {a: {}}`:                        action(http.StatusAccepted, with(change, "specs", 1)),
+		`PATCH /cvms/{cvm}/pre-launch-script echo 1`:                                action(http.StatusAccepted, with(change, "specs", 1)),
+		`PATCH /cvms/{cvm}/envs {"encrypted_env":"00"}`:                             action(http.StatusAccepted, with(change, "specs", 1)),
+		`PATCH /cvms/{cvm}/compose_file {"compose_hash":"{hash}","env_keys":["A"]}`: action(http.StatusAccepted, with(change, "specs", 1)),
+		`POST /cvms/{cvm}/compose_file/provision {"public_logs":true}`:              action(http.StatusOK, delta{"specs": 1, "provisions": 1}),
+		"GET /cvms/{cvm}/docker-compose.yml":                                        read,
+		"GET /cvms/{cvm}/firewall-rules":                                            read,
 	}
 }
 
@@ -699,12 +778,12 @@ func (m *matrix) holds(action, stage string, want told) {
 	parts := strings.SplitN(action, " ", 3)
 	path, body := m.to(parts[1]), ""
 	if len(parts) == 3 {
-		body = parts[2]
+		body = m.to(parts[2])
 	}
 	if stage == "no UUID" {
 		path = strings.ReplaceAll(path, m.cvm.String(), "7")
 	}
-	c := m.client().Request(parts[0], path, body)
+	c := request(m.client(), parts[0], path, body)
 	code := map[string]api.Code{
 		"never was": api.CodeNotFound, "foreign": api.CodeNotFound, "no UUID": api.CodeNotFound,
 		"failed before Owl had it": want.refused, "deleting": want.deleting, "deleted": want.deleted,

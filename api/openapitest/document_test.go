@@ -145,6 +145,18 @@ func TestCheckRefusesAcceptedRequestsThatTheDocumentWouldNot(t *testing.T) {
 	}
 }
 
+func TestCheckKnowsATextOnlyByWhatItIsCalled(t *testing.T) {
+	t.Parallel()
+	d, _ := setup(t)
+	for media, fine := range map[string]bool{"text/yaml": true, "text/plain": false, "application/json": false, "": false} {
+		x := answer("/api/v1/cvms/"+cvmID+"/docker-compose", http.StatusAccepted, "application/json",
+			`{"items":[],"operation":`+example(t, d, "Operation")+`}`)
+		x.Method, x.Body = http.MethodPatch, []byte("services: {}")
+		x.Header.Set("Content-Type", media)
+		require.Equal(t, fine, d.Check(t.Context(), x) == nil, "%s: %v", media, d.Check(t.Context(), x))
+	}
+}
+
 func BenchmarkCheck(b *testing.B) {
 	d, err := openapitest.Platform()
 	require.NoError(b, err)

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json"
@@ -78,6 +79,27 @@ func ReadBody(c *gin.Context, maxBytes int64, mediaType string) ([]byte, error) 
 	return body, nil
 }
 
+// ReadText reads a whole body of text, as it is. An empty one needs no
+// Content-Type. Errors as for Decode.
+func ReadText(c *gin.Context, limits Limits, mediaType string) (string, error) {
+	body, err := ReadBody(c, limits.Bytes, mediaType)
+	if err != nil {
+		return "", err
+	}
+	if !utf8.Valid(body) || bytes.IndexByte(body, 0) >= 0 {
+		return "", api.Invalid("body", "must be UTF-8 text without NUL")
+	}
+	return string(body), nil
+}
+
+// Validate returns what is wrong with a request that was not decoded from JSON.
+func Validate(v Validator) error {
+	if fields := v.Validate(); len(fields) > 0 {
+		return api.InvalidFields(fields)
+	}
+	return nil
+}
+
 // DecodeBytes is Decode for a document that is already in memory: one JSON
 // object, no more than depth deep.
 func DecodeBytes(data []byte, depth int, into any) error {
@@ -91,9 +113,7 @@ func DecodeBytes(data []byte, depth int, into any) error {
 		return explain(err)
 	}
 	if v, ok := into.(Validator); ok {
-		if fields := v.Validate(); len(fields) > 0 {
-			return api.InvalidFields(fields)
-		}
+		return Validate(v)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -13,69 +14,121 @@ import (
 	"roost/platform/idempotency"
 )
 
-// change is one accepted change of one CVM: a new generation of what it is
-// asked to be.
+// change is one accepted change: a new generation of what a CVM, or each CVM
+// of an app, is asked to be.
 type change struct {
-	call      Call
-	cvm       api.ID
+	call Call
+	cvm  api.ID // that the path names
+	// wholeApp asks it of every CVM of that one's app that takes a change, not
+	// of that one alone.
+	wholeApp  bool
 	kind      api.OperationKind
 	operation string // minted before the transaction runs
 	natural   bool
 	members   func() (map[string]string, error)
-	// decide edits the row into what is asked for, and reports whether
-	// that is anything new.
-	decide func(tx *gorm.DB, c *models.CVM) (changed bool, err error)
+	// decide returns those of the rows for which something new is asked,
+	// edited into it.
+	decide func(tx *gorm.DB, rows []models.CVM) (changed []models.CVM, err error)
 }
 
-// change accepts a change: CodeNotFound, CodeGone, CodeInvalidState. One that
-// asks for nothing new makes no generation: it names the operation under way
-// or, if there is none, one of its own that has succeeded already.
+// change accepts a change: CodeNotFound, CodeGone, CodeInvalidState, all three
+// of the CVM that the path names. One that asks for nothing new makes no
+// generation: it names the operation under way or, if there is none, one of
+// its own that has succeeded already.
 func (f *Fleet) change(ctx context.Context, c change) (Answer, error) {
-	result := idempotency.Result{Status: http.StatusAccepted, OperationID: c.operation, ResourceID: c.cvm}
+	show := showCVM
+	if c.wholeApp {
+		show = showCVMs
+	}
 	return f.accept(ctx, c.call, plan{
-		members: c.members, natural: c.natural, expected: result, show: showCVM,
+		members: c.members, natural: c.natural, expected: c.result(c.operation, c.cvm), show: show,
 		work: func(tx *gorm.DB, again bool) (done, error) {
 			row, err := takeCVM(tx, c.call.Workspace, c.cvm)
 			if err != nil {
 				return done{}, err
 			}
+			operation := c.operation
+			ours := false
 			if again {
-				if ours, err := operationExists(tx, c.operation); err != nil || ours {
-					return done{result: result}, err
+				if ours, err = operationExists(tx, operation); err != nil {
+					return done{}, err
 				}
 			}
-			if err := actionable(row); err != nil {
-				return done{}, err
+			if !ours {
+				if operation, err = c.work(tx, row); err != nil {
+					return done{}, err
+				}
 			}
-			if result.OperationID, err = c.apply(tx, row); err != nil {
-				return done{}, err
-			}
-			return done{result: result}, nil
+			return c.done(tx, operation)
 		},
 	})
 }
 
-// apply writes the change and returns the operation that stands for it.
-func (c change) apply(tx *gorm.DB, row models.CVM) (operation string, err error) {
-	changed, err := c.decide(tx, &row)
+func (c change) result(operation string, resource api.ID) idempotency.Result {
+	return idempotency.Result{Status: http.StatusAccepted, OperationID: operation, ResourceID: resource}
+}
+
+// done is how the change ended: with the operation that stands for it.
+func (c change) done(tx *gorm.DB, operation string) (done, error) {
+	if !c.wholeApp {
+		return done{result: c.result(operation, c.cvm)}, nil
+	}
+	op, err := readOperation(tx, operation)
+	return done{result: c.result(operation, operationView(op).ResourceID)}, err
+}
+
+// work does the change under the app's lock.
+func (c change) work(tx *gorm.DB, row models.CVM) (operation string, err error) {
+	if err := actionable(row); err != nil {
+		return "", err
+	}
+	rows := []models.CVM{row}
+	if c.wholeApp {
+		if rows, err = actionableCVMs(tx, row.AppID); err != nil {
+			return "", err
+		}
+	}
+	changed, err := c.decide(tx, rows)
 	if err != nil {
 		return "", err
 	}
-	if !changed {
+	if len(changed) == 0 {
 		return c.nothingNew(tx, row)
 	}
-	// Counted up here: the reconciler may have moved it since it was read.
-	err = tx.Raw(`UPDATE cvms SET generation = generation + 1, power = ?, restart_id = ?, spec_id = ?, compose_hash = ?,
-		operation_id = ?, operation_kind = ?, attempts = 0, reconcile_after = now(), updated_at = clock_timestamp()
-		WHERE id = ? RETURNING *`, row.Power, row.RestartID, row.SpecID, row.ComposeHash,
-		c.operation, c.kind, row.ID).Take(&row).Error
+	return c.operation, c.apply(tx, changed)
+}
+
+// actionableCVMs reads the CVMs of a locked app that take a change, by
+// ascending ID.
+func actionableCVMs(tx *gorm.DB, app api.ID) ([]models.CVM, error) {
+	var rows []models.CVM
+	err := tx.Raw(`SELECT * FROM cvms WHERE app_id = ? AND deleting_at IS NULL ORDER BY id`, app).Find(&rows).Error
 	if err != nil {
-		return "", fmt.Errorf("change CVM: %w", err)
+		return nil, fmt.Errorf("read CVMs of app: %w", err)
 	}
-	if err := supersede(tx, row.ID, c.kind, c.operation); err != nil {
-		return "", err
+	return slices.DeleteFunc(rows, func(c models.CVM) bool { return actionable(c) != nil }), nil
+}
+
+// apply writes the changed rows, which come by ascending ID, and the
+// operation over them.
+func (c change) apply(tx *gorm.DB, changed []models.CVM) error {
+	for i := range changed {
+		row := &changed[i]
+		// Counted up here: the reconciler may have moved it since it was read.
+		err := tx.Raw(`UPDATE cvms SET generation = generation + 1, power = ?, restart_id = ?, spec_id = ?, compose_hash = ?,
+			operation_id = ?, operation_kind = ?, attempts = 0, reconcile_after = now(), updated_at = clock_timestamp()
+			WHERE id = ? RETURNING *`, row.Power, row.RestartID, row.SpecID, row.ComposeHash,
+			c.operation, c.kind, row.ID).Take(row).Error
+		if err != nil {
+			return fmt.Errorf("change CVM: %w", err)
+		}
 	}
-	return c.operation, c.insertOperation(tx, row, api.OperationPending)
+	for _, row := range changed { // operations after the last CVM, as everywhere
+		if err := supersede(tx, row.ID, c.kind, c.operation); err != nil {
+			return err
+		}
+	}
+	return c.insertOperation(tx, changed, api.OperationPending)
 }
 
 func (c change) nothingNew(tx *gorm.DB, row models.CVM) (string, error) {
@@ -83,7 +136,7 @@ func (c change) nothingNew(tx *gorm.DB, row models.CVM) (string, error) {
 	if err != nil || running {
 		return row.OperationID, err
 	}
-	if err := c.insertOperation(tx, row, api.OperationSucceeded); err != nil {
+	if err := c.insertOperation(tx, []models.CVM{row}, api.OperationSucceeded); err != nil {
 		return "", err
 	}
 	err = tx.Exec(`UPDATE cvms SET operation_id = ?, operation_kind = ? WHERE id = ?`, c.operation, c.kind, row.ID).Error
@@ -93,14 +146,22 @@ func (c change) nothingNew(tx *gorm.DB, row models.CVM) (string, error) {
 	return c.operation, nil
 }
 
-func (c change) insertOperation(tx *gorm.DB, row models.CVM, status api.OperationStatus) error {
+// insertOperation keeps the operation over these rows; over several it is the
+// app's.
+func (c change) insertOperation(tx *gorm.DB, rows []models.CVM, status api.OperationStatus) error {
 	op := models.Operation{
 		ID: c.operation, WorkspaceID: c.call.Workspace, Kind: c.kind, Status: status,
-		AppID: row.AppID, VMUUID: &row.ID, Generation: row.Generation, RequestID: c.call.RequestID,
+		AppID: rows[0].AppID, RequestID: c.call.RequestID,
+	}
+	if len(rows) == 1 {
+		op.VMUUID = &rows[0].ID
 	}
 	var targets []models.OperationTarget
-	if !status.Ended() {
-		targets = []models.OperationTarget{{OperationID: c.operation, CVMID: row.ID, Generation: row.Generation}}
+	for _, row := range rows {
+		op.Generation = max(op.Generation, row.Generation)
+		if !status.Ended() {
+			targets = append(targets, models.OperationTarget{OperationID: c.operation, CVMID: row.ID, Generation: row.Generation})
+		}
 	}
 	return insertOperation(tx, op, targets)
 }

@@ -151,7 +151,7 @@ func (r cvmRow) view() (api.CVM, error) {
 		Generation: r.Generation, ObservedGeneration: r.ObservedGeneration,
 		Error:     resourceError(r.ErrorCode, r.ErrorMessage),
 		CreatedAt: api.NewTime(r.CreatedAt), UpdatedAt: api.NewTime(r.UpdatedAt), DeletedAt: api.NewTimePtr(r.DeletedAt),
-		EncryptedEnvPubkey: r.EnvPubkey,
+		EncryptedEnvPubkey: r.EnvPubkey, CVMAliases: spec.Aliases(),
 	}
 	if r.OpID != nil {
 		view.Operation = &api.OperationRef{ID: *r.OpID, Kind: r.OpKind, Status: r.OpStatus}

@@ -45,6 +45,11 @@ func (f *Fleet) power(
 		// Nothing in the body counts, so the route and the ID say it all.
 		members: func() (map[string]string, error) { return map[string]string{}, nil },
 	}
-	c.decide = func(_ *gorm.DB, row *models.CVM) (bool, error) { return decide(row, c.operation), nil }
+	c.decide = func(_ *gorm.DB, rows []models.CVM) ([]models.CVM, error) {
+		if !decide(&rows[0], c.operation) {
+			return nil, nil
+		}
+		return rows, nil
+	}
 	return f.change(ctx, c)
 }

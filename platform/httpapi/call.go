@@ -20,11 +20,29 @@ import (
 // mutation reads what every mutation has in common, then its body: the key's
 // syntax is checked before the body's. into may be nil.
 func (s *server) mutation(c *gin.Context, into any, path ...string) (fleet.Call, []api.ID, error) {
+	return mutationOf(c, func() error { return wire.Decode(c, wire.Public(), into) }, path)
+}
+
+// textMutation is mutation for a body that is text of this media type, with
+// check to look at it.
+func (s *server) textMutation(
+	c *gin.Context, mediaType string, check func(text string) error, path ...string,
+) (fleet.Call, []api.ID, error) {
+	return mutationOf(c, func() error {
+		text, err := wire.ReadText(c, wire.Public(), mediaType)
+		if err != nil {
+			return err
+		}
+		return check(text)
+	}, path)
+}
+
+func mutationOf(c *gin.Context, readBody func() error, path []string) (fleet.Call, []api.ID, error) {
 	key, err := api.ParseIdempotencyKey(c.Request.Header.Values(api.HeaderIdempotencyKey))
 	if err != nil {
 		return fleet.Call{}, nil, err
 	}
-	if err := wire.Decode(c, wire.Public(), into); err != nil {
+	if err := readBody(); err != nil {
 		return fleet.Call{}, nil, err
 	}
 	return callOf(c, key, path)

@@ -58,6 +58,11 @@ func (s *server) getCVM(c *gin.Context) error {
 }
 
 func (s *server) getDockerCompose(c *gin.Context) error {
+	return s.specText(c, "text/yaml", func(spec api.Spec) string { return spec.ComposeFile.DockerComposeFile })
+}
+
+// specText answers one text of a CVM's spec, byte for byte.
+func (s *server) specText(c *gin.Context, mediaType string, of func(api.Spec) string) error {
 	id, err := wire.Path(c, "vm_uuid")
 	if err != nil {
 		return err
@@ -66,11 +71,6 @@ func (s *server) getDockerCompose(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Data(http.StatusOK, "text/yaml; charset=utf-8", []byte(spec.ComposeFile.DockerComposeFile))
+	c.Data(http.StatusOK, mediaType+"; charset=utf-8", []byte(of(spec)))
 	return nil
-}
-
-func (s *server) listInstanceTypes(c *gin.Context) error {
-	types := api.InstanceTypes()
-	return read(c, api.Page[api.InstanceType]{Items: types}, nil)
 }

@@ -91,6 +91,19 @@ func (s *server) routes() []route {
 		{http.MethodGet, "/operations/{id}", s.getOperation},
 		{http.MethodGet, "/idempotency-keys/{key}", s.getKey},
 		{http.MethodGet, "/instance-types", s.listInstanceTypes},
+
+		// What only clients of the Phala API call.
+		{http.MethodPatch, "/cvms/{vm_uuid}/resources", s.resizeApp},
+		{http.MethodPatch, "/cvms/{vm_uuid}/os-image", s.changeOSImage},
+		{http.MethodPatch, "/cvms/{vm_uuid}/docker-compose", s.changeDockerCompose},
+		{http.MethodPatch, "/cvms/{vm_uuid}/pre-launch-script", s.changePreLaunchScript},
+		{http.MethodGet, "/cvms/{vm_uuid}/pre-launch-script", s.getPreLaunchScript},
+		{http.MethodPatch, "/cvms/{vm_uuid}/envs", s.changeEnvs},
+		{http.MethodPost, "/cvms/{vm_uuid}/compose_file/provision", s.provisionComposeFile},
+		{http.MethodPatch, "/cvms/{vm_uuid}/compose_file", s.commitComposeFile},
+		{http.MethodGet, "/auth/me", s.getAccount},
+		{http.MethodGet, "/apps/filter-options", s.getFilterOptions},
+		{http.MethodGet, "/teepods/available", s.listAvailableNodes},
 	}
 }
 
