@@ -83,23 +83,57 @@ func TestARowFromAnOlderBackupOvertakesOwl(t *testing.T) {
 // asked for is one that Owl has seen, of something else.
 func TestAnOperationFromAnOlderBackupWaitsForItsOwnChange(t *testing.T) {
 	t.Parallel()
+	for name, pushed := range map[string]int{"not pushed yet": 1, "pushed before the backup": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := setupLifecycle(t, owlapitest.Config{})
+			stopService := l.run(l.service)
+			c := l.create("web")
+			l.succeeds(c)
+			l.succeeds(l.stop(c.VMUUID))
+			l.succeeds(l.start(c.VMUUID))
+			stopService()
+			l.owl.PauseMachines(true)
+			stop := l.stop(c.VMUUID)
+			// As if the stop had been accepted in a database that had not heard of the two before.
+			require.NoError(t, l.db.Exec("UPDATE operation_targets SET generation = 2 WHERE operation_id = ?", stop.Operation.ID).Error)
+			require.NoError(t, l.db.Exec("UPDATE cvms SET generation = 2, pushed_generation = ?, observed_generation = 1", pushed).Error)
+			again, _ := l.node()
+			l.run(again)
+			eventually(t, "the stop was pushed over what Owl had", func() bool { return l.record(c.VMUUID).Power == api.PowerStopped })
+			eventually(t, "and looked at", func() bool { return l.count("cvms", "observed_generation = 3") == 1 })
+			l.open(stop.Operation.ID)
+			l.owl.PauseMachines(false)
+			require.Equal(t, api.OperationSucceeded, l.ended(stop.Operation.ID).Status)
+			shown, _ := l.agree(c.VMUUID)
+			require.Equal(t, api.StatusStopped, shown.Status)
+		})
+	}
+}
+
+// TestAnOwlThatForgetsADeletionBeforeItsEndHearsOfItAgain: it had confirmed it,
+// and nobody asks again for what is confirmed.
+func TestAnOwlThatForgetsADeletionBeforeItsEndHearsOfItAgain(t *testing.T) {
+	t.Parallel()
 	l := setupLifecycle(t, owlapitest.Config{})
 	c := l.running("web")
-	l.succeeds(l.stop(c.VMUUID))
-	l.succeeds(l.start(c.VMUUID))
 	l.owl.PauseMachines(true)
-	release := l.owl.Hold()
-	stop := l.stop(c.VMUUID)
-	// As if the stop had been accepted in a database that had not heard of the two before.
-	require.NoError(t, l.db.Exec("UPDATE operation_targets SET generation = 2 WHERE operation_id = ?", stop.Operation.ID).Error)
-	require.NoError(t, l.db.Exec("UPDATE cvms SET generation = 2, pushed_generation = 1, observed_generation = 1").Error)
-	release()
-	eventually(t, "the stop was pushed over what Owl had", func() bool { return l.record(c.VMUUID).Power == api.PowerStopped })
-	l.open(stop.Operation.ID)
+	deletion := l.remove(c.VMUUID)
+	eventually(t, "Owl has confirmed the deletion", func() bool { return l.count("cvms", "delete_confirmed") == 1 })
+	l.owl.Forget(c.VMUUID)
+	l.makeAtOwl(c)
 	l.owl.PauseMachines(false)
-	require.Equal(t, api.OperationSucceeded, l.ended(stop.Operation.ID).Status)
-	shown, _ := l.agree(c.VMUUID)
-	require.Equal(t, api.StatusStopped, shown.Status)
+	l.succeeds(deletion)
+	require.NotNil(t, l.record(c.VMUUID).DeletedAt)
+}
+
+// makeAtOwl gives Owl a CVM that it has forgotten, as from a backup.
+func (l *lifecycle) makeAtOwl(c api.CVM) {
+	l.t.Helper()
+	_, created, err := owlapi.New(owlapi.Config{BaseURL: l.cfg.OwlURL}).CreateCVM(l.t.Context(),
+		owlapi.CreateCVM{ID: c.VMUUID, AppID: c.AppID, Name: c.Name, Spec: json.RawMessage(`{}`)})
+	require.NoError(l.t, err)
+	require.True(l.t, created)
 }
 
 func TestARowAtRestThatWasDeletedBelowFails(t *testing.T) {
@@ -128,12 +162,9 @@ func TestADeletionThatOwlForgotIsSentAgain(t *testing.T) {
 			require.NoError(t, l.db.Raw("SELECT deleted_at FROM cvms").Scan(&before).Error)
 			l.owl.Forget(c.VMUUID)
 			if alive {
-				_, created, err := owlapi.New(owlapi.Config{BaseURL: l.cfg.OwlURL}).CreateCVM(t.Context(),
-					owlapi.CreateCVM{ID: c.VMUUID, AppID: c.AppID, Name: "web", Spec: json.RawMessage(`{}`)})
-				require.NoError(t, err)
-				require.True(t, created)
+				l.makeAtOwl(c)
 			}
-			l.due(", delete_confirmed = false")
+			l.due("")
 			eventually(t, "Owl has a tombstone", func() bool {
 				record, ok := l.owl.Record(c.VMUUID)
 				return ok && record.DeletedAt != nil

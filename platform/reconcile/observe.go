@@ -162,18 +162,18 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 }
 
 // recordRestores makes the CVMs due of which one side has forgotten a
-// generation, and returns them: that side comes from an older backup. Either
-// way the present generation is pushed again; if it is ours that is behind,
+// generation or a deletion, and returns them: that side comes from an older
+// backup. What is asked for now is pushed again; if it is ours that is behind,
 // Owl's answer to that will say so. (An answer that was long on its way can
-// look like an older Owl. It costs a PUT.)
+// look like an older Owl. It costs a PUT, or a DELETE.)
 func recordRestores(tx *gorm.DB, values string, args []any) (restored []api.ID, err error) {
 	var rows []sighted
 	err = tx.Raw(`
-		UPDATE cvms c SET pushed_generation = LEAST(v.has, c.generation - 1), reconcile_after = now(),
-			updated_at = clock_timestamp()
+		UPDATE cvms c SET pushed_generation = LEAST(v.has, c.generation - 1), delete_confirmed = false,
+			reconcile_after = now(), updated_at = clock_timestamp()
 		FROM (VALUES `+values+`) v (id, generation, has, gone, status, error_code, error_message)
-		WHERE c.id = v.id AND c.confirmed AND c.deleting_at IS NULL AND NOT v.gone
-			AND (v.has < c.pushed_generation OR v.has > c.generation)
+		WHERE c.id = v.id AND NOT v.gone AND (c.delete_confirmed
+			OR c.confirmed AND c.deleting_at IS NULL AND (v.has < c.pushed_generation OR v.has > c.generation))
 		RETURNING c.id`, args...).Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("record restores: %w", err)
