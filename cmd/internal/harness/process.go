@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -198,6 +200,56 @@ func statusOf(ctx context.Context, url string) int {
 	}
 	_ = resp.Body.Close() // its status is all that counts
 	return resp.StatusCode
+}
+
+// Metric is a series' present value, such as `owl_inserts_total{outcome="gone"}`
+// with its labels as /metrics writes them; 0 if it is not there.
+func (n *Node) Metric(series string) float64 {
+	n.tb.Helper()
+	value, err := metric(n.tb.Context(), n.URL(), series)
+	if err != nil {
+		n.tb.Fatalf("%s: %v", n.Name, err)
+	}
+	return value
+}
+
+// AwaitMetric waits until a series is at least this.
+func (n *Node) AwaitMetric(series string, least float64) {
+	n.tb.Helper()
+	n.await(fmt.Sprintf("show %s of %v", series, least), func(ctx context.Context) (bool, error) {
+		value, err := metric(ctx, n.URL(), series)
+		return value >= least, err
+	})
+}
+
+func metric(ctx context.Context, url, series string) (float64, error) {
+	body, err := get(ctx, url+"/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(body) {
+		if text, ok := strings.CutPrefix(line, series+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(text), 64)
+		}
+	}
+	return 0, nil
+}
+
+func get(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return "", fmt.Errorf("make request: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("send request: %w", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", fmt.Errorf("read answer: %w", err)
+	}
+	return string(body), nil
 }
 
 // AwaitLog waits until the process has written a line with this in it.

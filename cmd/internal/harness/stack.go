@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ type Platform struct {
 
 	Front *lossy.Proxy // clients → this Platform
 	Back  *lossy.Proxy // this Platform → its Owl
-	owl   *Node
+	owl   atomic.Pointer[Node]
 }
 
 // Start starts a Stack, which ends with the test.
@@ -149,9 +150,25 @@ func (s *Stack) addPlatform(i int, o Options) {
 	}, o.PlatformEnv...)
 	p.Node = newNode(s.T, fmt.Sprint("platform ", i+1), binary(s.T, "platform"), env)
 	p.moved = func(url string) { s.lead(p.Front, url) }
-	p.owl = s.Owls[i%len(s.Owls)]
-	p.owl.alsoMoves(func(url string) { s.lead(p.Back, url) })
+	owl := s.Owls[i%len(s.Owls)]
+	p.owl.Store(owl)
+	for _, each := range s.Owls {
+		each.alsoMoves(func(url string) {
+			if p.owl.Load() == each {
+				s.lead(p.Back, url)
+			}
+		})
+	}
 	s.Platforms = append(s.Platforms, p)
+}
+
+// Use sends what this Platform pushes to another Owl.
+func (p *Platform) Use(owl *Node) {
+	p.tb.Helper()
+	p.owl.Store(owl)
+	if err := p.Back.SetUpstream(owl.URL()); err != nil {
+		p.tb.Fatalf("harness: %v", err)
+	}
 }
 
 // alsoMoves adds somebody who hears of the node's addresses. It is called
@@ -255,6 +272,26 @@ func (s *Stack) Wait(operation string) api.Operation {
 		s.T.Fatalf("operation %s does not end: %v", operation, err)
 	}
 	return op
+}
+
+// Await waits until a state is reached.
+func (s *Stack) Await(what string, reached func() bool) {
+	s.T.Helper()
+	if err := poll(s.T.Context(), func(context.Context) (bool, error) { return reached(), nil }); err != nil {
+		s.T.Fatalf("%s: %v", what, err)
+	}
+}
+
+// AwaitExchange waits until something has befallen a request at a proxy.
+func (s *Stack) AwaitExchange(proxy *lossy.Proxy, wanted func(lossy.Exchange) bool) lossy.Exchange {
+	s.T.Helper()
+	ctx, cancel := context.WithTimeout(s.T.Context(), Patience)
+	defer cancel()
+	exchange, err := proxy.Await(ctx, wanted)
+	if err != nil {
+		s.T.Fatalf("harness: %v", err)
+	}
+	return exchange
 }
 
 // FaultsEnded starts the clock that AtRest reads.

@@ -23,8 +23,9 @@ type Exchange struct {
 	// Statuses are the upstream's answers, one for each delivery in the order
 	// of their ends; 0 where it was delivered and not answered.
 	Statuses []int
-	// Done: nothing more happens to it.
-	Done bool
+	// Done: nothing more happens to it, since EndedAt.
+	Done    bool
+	EndedAt time.Time
 }
 
 // journal is what a proxy remembers.
@@ -68,7 +69,9 @@ func (j *journal) answered(at, status int) {
 	j.change(at, func(e *Exchange) { e.Statuses = append(e.Statuses, status) })
 }
 
-func (j *journal) end(at int) { j.change(at, func(e *Exchange) { e.Done = true }) }
+func (j *journal) end(at int) {
+	j.change(at, func(e *Exchange) { e.Done, e.EndedAt = true, time.Now() })
+}
 
 func (j *journal) change(at int, f func(*Exchange)) {
 	if at < 0 {

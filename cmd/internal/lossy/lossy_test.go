@@ -100,7 +100,7 @@ func TestPassChangesNothing(t *testing.T) {
 	require.Equal(t, b.URL(), "http://"+got.Host)
 	e := b.ended()
 	require.Equal(t, lossy.Exchange{
-		Number: 1, Method: "PUT", Path: "/a%2Fb/c?x=%20y", Fate: "pass", At: e.At, Statuses: []int{http.StatusAccepted}, Done: true,
+		Number: 1, Method: "PUT", Path: "/a%2Fb/c?x=%20y", Fate: "pass", At: e.At, Statuses: []int{http.StatusAccepted}, Done: true, EndedAt: e.EndedAt,
 	}, e)
 }
 

@@ -1,8 +1,8 @@
 // Package pgproxy stands between a client and Postgres and does to COMMIT what
 // networks do: it loses the reply, or the request, or lets something happen in
-// between. It is for tests.
+// between; or it cuts all connections at once. It is for tests.
 //
-// It promises that a fault befalls a COMMIT and nothing else, and that a lost
+// It promises that a Fate befalls a COMMIT and nothing else, and that a lost
 // reply was produced: Postgres has committed, or is still at it.
 package pgproxy
 
@@ -41,6 +41,7 @@ type Proxy struct {
 	fates   []Fate // of the next COMMITs; then they pass
 	commits int
 	refuse  int // of the next connections
+	clients map[net.Conn]bool
 }
 
 // Start puts a proxy in front of the database. It ends with the test.
@@ -54,7 +55,7 @@ func Start(tb testing.TB, databaseURL string) *Proxy {
 	if err != nil {
 		tb.Fatalf("listen: %v", err)
 	}
-	p := &Proxy{upstream: target.Host}
+	p := &Proxy{upstream: target.Host, clients: map[net.Conn]bool{}}
 	target.Host = listener.Addr().String()
 	p.URL = target.String()
 	p.wg.Go(func() { p.accept(listener) })
@@ -75,6 +76,29 @@ func (p *Proxy) Refuse(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuse = n
+}
+
+// Cut cuts every client's connection at once. Postgres hears of it only when
+// it next speaks to that client: a statement or a COMMIT that it is at goes on
+// to its end.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for client := range p.clients {
+		_ = client.Close() // ends its relays
+	}
+}
+
+// track remembers a client's connection, and forgets it when it ends.
+func (p *Proxy) track(client net.Conn) (forget func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clients[client] = true
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.clients, client)
+	}
 }
 
 func (p *Proxy) refuses() bool {
@@ -123,6 +147,7 @@ func (p *Proxy) accept(listener net.Listener) {
 // serve copies both ways until one side closes or a COMMIT is lost.
 func (p *Proxy) serve(client net.Conn) error {
 	defer client.Close() //nolint:errcheck // ends the other direction
+	defer p.track(client)()
 	if p.refuses() {
 		return nil
 	}
