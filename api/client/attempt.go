@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -48,18 +49,18 @@ type exchange struct {
 // attempt sends the call once.
 func (c *Client) attempt(ctx context.Context, cl call, n int) exchange {
 	start := time.Now()
-	attemptCtx, cancel := context.WithTimeoutCause(ctx, cl.retry.AttemptTimeout+cl.wait, errAttemptTimeout)
+	attemptCtx, cancel := context.WithTimeout(ctx, cl.retry.AttemptTimeout+cl.wait)
 	defer cancel()
 	var wire wireTrace
 	x := exchange{attempt: n}
-	body, err := c.exchange(httptrace.WithClientTrace(attemptCtx, wire.hooks()), cl, &x)
+	body, err := c.roundTrip(httptrace.WithClientTrace(attemptCtx, wire.hooks()), cl, &x)
 	if err == nil && x.status/100 == 2 && cl.decode != nil {
 		if err = cl.decode(body); err != nil {
 			err = fmt.Errorf("%w: %w", ErrAnswer, err)
 		}
 	}
-	if err != nil && attemptCtx.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", errAttemptTimeout, err)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = errAttemptTimeout // not wrapped: a DeadlineExceeded in the chain is the caller's or ErrDeadline
 	}
 	x.err = err
 	x.judge(body, wire.nothingSent())
@@ -67,17 +68,20 @@ func (c *Client) attempt(ctx context.Context, cl call, n int) exchange {
 	return x
 }
 
-var errAttemptTimeout = errors.New("no whole answer in time")
+var errAttemptTimeout = errors.New("no whole answer within the attempt's time")
 
-// exchange makes the request and reads its answer to the end.
-func (c *Client) exchange(ctx context.Context, cl call, x *exchange) ([]byte, error) {
+// roundTrip makes the request and reads its answer to the end.
+func (c *Client) roundTrip(ctx context.Context, cl call, x *exchange) ([]byte, error) {
 	req, err := c.request(ctx, cl)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUnsendable, err)
 	}
 	resp, err := c.http.Do(req)
+	if named, ok := errors.AsType[*url.Error](err); ok {
+		err = named.Err // an Error names method and path already
+	}
 	if err != nil {
-		return nil, err //nolint:wrapcheck // url.Error names method and URL already
+		return nil, err //nolint:wrapcheck // by Error
 	}
 	defer resp.Body.Close() //nolint:errcheck // the body was read
 	x.status, x.header = resp.StatusCode, resp.Header
@@ -93,6 +97,8 @@ func (c *Client) exchange(ctx context.Context, cl call, x *exchange) ([]byte, er
 	return body, nil
 }
 
+var errUnsendable = errors.New("make request")
+
 var errTooLarge = fmt.Errorf("it is larger than %d bytes", MaxAnswerBytes)
 
 func (c *Client) request(ctx context.Context, cl call) (*http.Request, error) {
@@ -106,7 +112,7 @@ func (c *Client) request(ctx context.Context, cl call) (*http.Request, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, cl.method, target, body)
 	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
+		return nil, err //nolint:wrapcheck // by the caller
 	}
 	req.Header.Set("Authorization", c.bearer())
 	req.Header.Set("User-Agent", c.userAgent)
@@ -120,10 +126,19 @@ func (c *Client) request(ctx context.Context, cl call) (*http.Request, error) {
 	return req, nil
 }
 
+// keyExpiresAt is until when the server knows the key.
+func (x exchange) keyExpiresAt() *time.Time {
+	at, err := time.Parse(time.RFC3339Nano, x.header.Get(api.HeaderIdempotencyKeyExpiresAt))
+	if err != nil {
+		return nil
+	}
+	return &at
+}
+
 // judge reads a problem document, if there is one, and decides.
 func (x *exchange) judge(body []byte, nothingSent bool) {
 	if x.err != nil {
-		x.verdict, x.notDone = again, nothingSent
+		x.verdict, x.notDone = again, nothingSent || errors.Is(x.err, errUnsendable)
 		if hopeless(x.err) {
 			x.verdict = final
 		}
@@ -150,13 +165,23 @@ func (x *exchange) readProblem(body []byte) (retryable *bool) {
 	}
 	mediaType, _, _ := mime.ParseMediaType(x.header.Get("Content-Type"))
 	if mediaType != api.ProblemContentType || json.Unmarshal(body, &p) != nil {
-		return nil // somebody on the way answered; the status is all there is
+		x.problem.Detail = x.stranger()
+		return nil
 	}
 	x.problem = p.Problem
 	if x.requestID == "" {
 		x.requestID = p.RequestID
 	}
 	return p.Retryable
+}
+
+// stranger is the detail of an answer that is no problem document: somebody on
+// the way gave it, and its status is all there is.
+func (x *exchange) stranger() string {
+	if to := x.header.Get("Location"); to != "" && x.status/100 == 3 {
+		return "the endpoint redirects to " + to + ", and redirects are not followed: if that is the right one, use it as the endpoint"
+	}
+	return "the answer is not Roost's own"
 }
 
 // refuses reports whether the status says that the request was not and will
@@ -185,7 +210,8 @@ func retryableStatus(status int) bool {
 func hopeless(err error) bool {
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, notTLS := errors.AsType[tls.RecordHeaderError](err)
-	return untrusted || notTLS || errors.Is(err, errTooLarge)
+	return untrusted || notTLS || errors.Is(err, http.ErrSchemeMismatch) ||
+		errors.Is(err, errTooLarge) || errors.Is(err, errUnsendable)
 }
 
 // retryAfter reads both forms of the header (RFC 9110 section 10.2.3). It is 0

@@ -110,7 +110,20 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// stopped is the end of a context as errors.Is knows it, with its cause.
+// fail makes the call's error out of its last answer and the reason why there
+// is no further attempt; nil: the answer is a refusal, or cannot be helped.
+func (r *run) fail(reason error) *Error {
+	x := r.last
+	return &Error{
+		Method: r.call.method, Path: r.call.path, IdempotencyKey: r.call.key, Attempts: x.attempt,
+		Status: x.status, Code: x.problem.ErrorCode, Title: x.problem.Title, Detail: x.problem.Detail,
+		Fields: x.problem.Errors, RequestID: x.requestID, RetryAfter: x.retryAfter,
+		AppID: x.problem.AppID, VMUUID: x.problem.VMUUID, DeletedAt: x.problem.DeletedAt,
+		Retryable: x.verdict != final, Outcome: r.outcome(), Err: join(reason, x.err),
+	}
+}
+
+// stopped is the end of a context as errors.Is knows it, and its cause.
 func stopped(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
@@ -119,25 +132,17 @@ func stopped(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", err, cause)
 }
 
-// fail makes the call's error out of its last answer and the reason why there
-// is no further attempt; nil: the answer is a refusal, or cannot be helped.
-func (r *run) fail(reason error) *Error {
-	x := r.last
-	e := &Error{
-		Method: r.call.method, Path: r.call.path, IdempotencyKey: r.call.key, Attempts: x.attempt,
-		Status: x.status, Code: x.problem.ErrorCode, Title: x.problem.Title, Detail: x.problem.Detail,
-		Fields: x.problem.Errors, RequestID: x.requestID, RetryAfter: x.retryAfter,
-		AppID: x.problem.AppID, VMUUID: x.problem.VMUUID, DeletedAt: x.problem.DeletedAt,
-		Retryable: x.verdict != final, Outcome: r.outcome(), Err: join(reason, x.err),
-	}
-	return e
+func ofContext(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// join says why there is no further attempt, and what became of the last one
+// unless that is the same thing.
 func join(reason, err error) error {
 	switch {
 	case reason == nil:
 		return err
-	case err == nil || errors.Is(err, reason):
+	case err == nil || ofContext(reason) && ofContext(err):
 		return reason
 	}
 	return fmt.Errorf("%w: %w", reason, err)

@@ -66,6 +66,9 @@ func New(cfg Config) (*Client, error) {
 	if err := checkToken(cfg.Token); err != nil {
 		return nil, err
 	}
+	if strings.ContainsFunc(cfg.UserAgent, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, errors.New("user agent holds something else than printable ASCII characters")
+	}
 	retry, err := cfg.Retry.withDefaults()
 	if err != nil {
 		return nil, err
@@ -82,6 +85,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	return c, nil
 }
+
+// CloseIdleConnections closes the connections that no call is using.
+func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
 // Endpoint is the API's address as requests use it, with /api/v1.
 func (c *Client) Endpoint() string { return c.base }

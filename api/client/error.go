@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -41,6 +42,8 @@ type Error struct {
 	AppID      *api.ID   // with APP_EXISTS
 	VMUUID     *api.ID   // with APP_EXISTS
 	DeletedAt  *api.Time // with RESOURCE_DELETED
+	// KeyExpiresAt is set where the key is bound, if only to another request.
+	KeyExpiresAt *time.Time
 
 	// Retryable: the same call, under the same key, is safe to make again and
 	// may end differently. False after a refusal, which stays one.
@@ -95,9 +98,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // The reasons, beside the context's, for which a call that could be repeated
 // was not. They are in an Error's chain.
 var (
-	// ErrDeadline means: Retry.Deadline has passed, or the next attempt would begin
-	// after it.
-	ErrDeadline = errors.New("no time left for another attempt")
+	// ErrDeadline means: Retry.Deadline or the context's deadline has passed, or
+	// will have before the next attempt is due. It is a context.DeadlineExceeded.
+	ErrDeadline = fmt.Errorf("no time left for another attempt: %w", context.DeadlineExceeded)
 	// ErrAttempts means: Retry.MaxAttempts were made.
 	ErrAttempts = errors.New("no attempt left")
 	// ErrBudget means: the Client's retry budget has no room before the deadline.
@@ -126,7 +129,8 @@ func IsConflict(err error) bool { return hasStatus(err, http.StatusConflict) }
 
 // IsInvalid reports whether the request itself is wrong; Fields say where.
 func IsInvalid(err error) bool {
-	return hasStatus(err, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	return HasCode(err, api.CodeInvalidIdempotencyKey) || // also one that was not sent
+		hasStatus(err, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 }
 
 // IsAuth reports whether the token is missing, unknown or may not do this.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"net/http"
 	"net/url"
 	"strconv"
 
@@ -17,6 +18,9 @@ type ListOption func(*listing)
 // The default is 200.
 func WithPageSize(n int) ListOption { return func(l *listing) { l.limit = n } }
 
+// maxPages bounds a list that a mistaken server never ends.
+const maxPages = 100_000
+
 type listing struct{ limit int }
 
 // list reads page after page, as far as the caller goes. A failure is the last
@@ -28,11 +32,8 @@ func list[T any](ctx context.Context, c *Client, pattern string, opts []ListOpti
 	}
 	return func(yield func(T, error) bool) {
 		query := url.Values{"limit": {strconv.Itoa(l.limit)}}
-		for {
+		for range maxPages {
 			page, err := read[api.Page[T]](ctx, c, call{path: pattern, query: query})
-			if err == nil && page.NextCursor != nil && *page.NextCursor == query.Get("cursor") {
-				err = fmt.Errorf("%w: %s names the page that it is on as the next one", ErrAnswer, pattern)
-			}
 			if err != nil {
 				var none T
 				yield(none, err)
@@ -48,5 +49,10 @@ func list[T any](ctx context.Context, c *Client, pattern string, opts []ListOpti
 			}
 			query.Set("cursor", *page.NextCursor)
 		}
+		var none T
+		yield(none, &Error{
+			Method: http.MethodGet, Path: pattern, Outcome: OutcomeNotDone,
+			Err: fmt.Errorf("%w: the list has not ended after %d pages", ErrAnswer, maxPages),
+		})
 	}
 }

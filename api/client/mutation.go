@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"roost/api"
@@ -42,22 +44,19 @@ func mutate[T any](ctx context.Context, c *Client, m mutation, opts []Option) (R
 	for _, o := range opts {
 		o(&m)
 	}
-	r := Result[T]{}
-	if m.method != http.MethodDelete {
-		r.IdempotencyKey = m.key
-		if r.IdempotencyKey == "" {
-			r.IdempotencyKey = c.NewIdempotencyKey()
-		}
-	}
-	cl := call{
-		method: m.method, path: m.path, key: r.IdempotencyKey, retry: c.retry, gone: m.gone, decode: into(&r.Value),
-	}
+	var r Result[T]
+	cl := call{method: m.method, path: m.path, retry: c.retry, gone: m.gone, decode: into(&r.Value)}
 	if m.once {
 		cl.retry.MaxAttempts = 1
 	}
-	var err error
-	if cl.body, err = encode(m.body); err != nil {
-		return r, &Error{Method: m.method, Path: m.path, IdempotencyKey: cl.key, Outcome: OutcomeNotDone, Err: err}
+	if m.method != http.MethodDelete {
+		if cl.key = m.key; cl.key == "" {
+			cl.key = c.NewIdempotencyKey()
+		}
+		r.IdempotencyKey = cl.key
+	}
+	if err := cl.prepare(m.body); err != nil {
+		return r, err
 	}
 	x, err := c.run(ctx, cl)
 	if err != nil {
@@ -67,13 +66,27 @@ func mutate[T any](ctx context.Context, c *Client, m mutation, opts []Option) (R
 	return r, nil
 }
 
+// prepare encodes the body, and refuses what could not be sent.
+func (cl *call) prepare(body any) error {
+	e := &Error{Method: cl.method, Path: cl.path, IdempotencyKey: cl.key, Outcome: OutcomeNotDone}
+	if cl.key != "" {
+		_, err := api.ParseIdempotencyKey([]string{api.FormatIdempotencyKey(cl.key)})
+		if bad, ok := errors.AsType[*api.Error](err); ok {
+			e.Code, e.Title, e.Detail, e.Fields = bad.Code, bad.Code.Title(), bad.Detail, bad.Fields
+			return e
+		}
+	}
+	if cl.body, e.Err = encode(body); e.Err != nil {
+		return e
+	}
+	return nil
+}
+
 func (r *Result[T]) read(x exchange) {
 	r.Status, r.RequestID, r.Attempts = x.status, x.requestID, x.attempt
 	r.Replayed = x.header.Get(api.HeaderIdempotentReplay) == "true"
 	r.OriginalRequestID = x.header.Get(api.HeaderOriginalRequestID)
-	if at, err := time.Parse(time.RFC3339Nano, x.header.Get(api.HeaderIdempotencyKeyExpiresAt)); err == nil {
-		r.KeyExpiresAt = &at
-	}
+	r.KeyExpiresAt = x.keyExpiresAt()
 }
 
 // NewIdempotencyKey makes a key as mutations do, for a caller who wants to
@@ -82,18 +95,45 @@ func (r *Result[T]) read(x exchange) {
 func (c *Client) NewIdempotencyKey() string { return c.minter.RequestID() }
 
 // into decodes an answer afresh, so that a torn one leaves nothing behind.
-// Members that this version does not know are left out.
+// Members that this version does not know are left out. What has no ID was not
+// answered by Roost.
 func into[T any](value *T) func([]byte) error {
 	return func(body []byte) error {
 		var v T
-		if _, none := any(v).(struct{}); !none {
-			if err := json.Unmarshal(body, &v); err != nil {
-				return err //nolint:wrapcheck // the caller says what it was reading
-			}
+		if _, none := any(v).(struct{}); none {
+			return nil
+		}
+		if err := json.Unmarshal(body, &v); err != nil {
+			return err //nolint:wrapcheck // the caller says what it was reading
+		}
+		if !identified(v) {
+			return errors.New("the answer names nothing")
 		}
 		*value = v
 		return nil
 	}
+}
+
+// identified reports whether an answer names what it is about. Others than
+// those listed need not.
+func identified(v any) bool {
+	switch v := v.(type) {
+	case api.App:
+		return !v.AppID.IsZero()
+	case api.CVM:
+		return !v.VMUUID.IsZero()
+	case api.CVMs:
+		return v.Operation.ID != "" && !slices.ContainsFunc(v.Items, func(one api.CVM) bool { return one.VMUUID.IsZero() })
+	case api.Provision:
+		return !v.AppID.IsZero() && v.ComposeHash != ""
+	case api.FirewallRule:
+		return !v.ID.IsZero()
+	case api.Operation:
+		return v.ID != ""
+	case api.Key:
+		return v.RequestID != ""
+	}
+	return true
 }
 
 // encode leaves <, > and & alone: compose files are full of them.

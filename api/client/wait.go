@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"time"
 
 	"roost/api"
 )
 
-// Limits of waiters.
+// A waiter asks the server to hold its answer until the operation ends, first
+// for minPoll, then for twice as long each time: what changes early is seen
+// early, and what takes long costs little.
 const (
-	longPoll     = 30 * time.Second // that a server is asked to hold its answer
-	pollInterval = time.Second      // where there is nothing to hold an answer for
+	minPoll = time.Second
+	maxPoll = 30 * time.Second
 )
 
 // OperationError is an operation that ended otherwise than succeeded.
@@ -50,12 +53,13 @@ func because(e *api.ResourceError) string {
 // When ctx ends first, the operation as it was last seen comes with the error.
 func (c *Client) WaitOperation(ctx context.Context, id string, progress func(api.Operation)) (api.Operation, error) {
 	var last api.Operation
+	p := poll{client: c}
 	for {
-		op, err := c.pollOperation(ctx, id)
+		op, err := p.operation(ctx, id)
 		if err != nil {
 			return last, err
 		}
-		if progress != nil && (op.Status != last.Status || op.UpdatedAt != last.UpdatedAt || op.Attempts != last.Attempts) {
+		if progress != nil && (op.Status != last.Status || op.Attempts != last.Attempts || !op.UpdatedAt.Equal(last.UpdatedAt.Time)) {
 			progress(op)
 		}
 		last = op
@@ -69,27 +73,8 @@ func (c *Client) WaitOperation(ctx context.Context, id string, progress func(api
 	}
 }
 
-// pollOperation asks once, for as long as ctx lives, for an answer that the
-// server holds until the operation ends.
-func (c *Client) pollOperation(ctx context.Context, id string) (api.Operation, error) {
-	wait := longPoll
-	if c.http.Timeout > 0 {
-		wait = min(wait, c.http.Timeout/2) // else the client itself would cut every poll
-	}
-	return read[api.Operation](ctx, c, call{
-		path: path("/operations/%s", id), query: url.Values{"wait": {wait.String()}}, wait: wait, retry: c.patient(),
-	})
-}
-
-// patient is the policy of a waiter: its context alone ends it.
-func (c *Client) patient() Retry {
-	r := c.retry
-	r.Deadline, r.MaxAttempts = -1, 0
-	return r
-}
-
-// Settled reports whether a CVM is what it is asked to be, or has failed.
-func Settled(cvm api.CVM) bool { return !cvm.InProgress }
+// Settled reports whether a CVM is what it is asked to be.
+func Settled(cvm api.CVM) bool { return !cvm.InProgress && cvm.Status != api.StatusFailed }
 
 // Reached is a goal of WaitCVM: the CVM has this status and is not on its way
 // to another.
@@ -101,6 +86,8 @@ func Reached(status api.Status) func(api.CVM) bool {
 // own; nil is Settled), through network errors and outages as WaitOperation. A
 // CVM that has failed, or that is gone, is a *CVMError unless until wants that.
 // progress, if not nil, is called with the first answer and each that differs.
+//
+// When ctx ends first, the CVM as it was last seen comes with the error.
 func (c *Client) WaitCVM(
 	ctx context.Context, id api.ID, until func(api.CVM) bool, progress func(api.CVM),
 ) (api.CVM, error) {
@@ -108,12 +95,13 @@ func (c *Client) WaitCVM(
 		until = Settled
 	}
 	last := api.CVM{VMUUID: id, ID: id}
+	p := poll{client: c}
 	for {
-		cvm, err := c.pollCVM(ctx, id, last)
+		cvm, err := p.cvm(ctx, last)
 		if err != nil {
 			return last, err
 		}
-		if progress != nil && (cvm.Status != last.Status || cvm.UpdatedAt != last.UpdatedAt) {
+		if progress != nil && (cvm.Status != last.Status || !cvm.UpdatedAt.Equal(last.UpdatedAt.Time)) {
 			progress(cvm)
 		}
 		last = cvm
@@ -123,15 +111,48 @@ func (c *Client) WaitCVM(
 		if cvm.Status == api.StatusDeleted || cvm.Status == api.StatusFailed && !cvm.InProgress {
 			return cvm, &CVMError{CVM: cvm}
 		}
-		if err := c.untilChange(ctx, cvm); err != nil {
+		if err := p.untilChange(ctx, cvm); err != nil {
 			return last, err
 		}
 	}
 }
 
-// pollCVM reads the CVM; one that is gone is the last one seen, deleted.
-func (c *Client) pollCVM(ctx context.Context, id api.ID, last api.CVM) (api.CVM, error) {
-	cvm, err := read[api.CVM](ctx, c, call{path: path("/cvms/%s", id.String()), retry: c.patient()})
+// poll paces a waiter's questions.
+type poll struct {
+	client *Client
+	wait   time.Duration // of the question before; 0: there was none
+}
+
+// operation asks for an answer that the server holds until the operation ends,
+// but for the first one, which shows how it is now.
+func (p *poll) operation(ctx context.Context, id string) (api.Operation, error) {
+	cl := call{path: path("/operations/%s", id), retry: p.patient(), wait: p.wait}
+	if p.wait > 0 {
+		cl.query = url.Values{"wait": {p.wait.String()}}
+	}
+	began := time.Now()
+	op, err := read[api.Operation](ctx, p.client, cl)
+	if err == nil && !op.Status.Ended() {
+		// A server that does not hold its answer must not be asked in a circle.
+		err = p.sleep(ctx, cl.path, min(p.wait, minPoll)-time.Since(began))
+	}
+	p.wait = min(max(minPoll, 2*p.wait), maxPoll)
+	if timeout := p.client.http.Timeout; timeout > 0 {
+		p.wait = min(p.wait, timeout/2) // else the HTTP client would cut every poll
+	}
+	return op, err
+}
+
+// patient is the policy of a waiter: its context alone ends it.
+func (p *poll) patient() Retry {
+	r := p.client.retry
+	r.Deadline, r.MaxAttempts = -1, 0
+	return r
+}
+
+// cvm reads the CVM; one that is gone is the last one seen, deleted.
+func (p *poll) cvm(ctx context.Context, last api.CVM) (api.CVM, error) {
+	cvm, err := read[api.CVM](ctx, p.client, call{path: path("/cvms/%s", last.VMUUID.String()), retry: p.patient()})
 	if e, ok := errors.AsType[*Error](err); ok && e.Code == api.CodeResourceDeleted {
 		last.Status, last.InProgress, last.Progress, last.DeletedAt = api.StatusDeleted, false, api.Progress{}, e.DeletedAt
 		return last, nil
@@ -141,15 +162,19 @@ func (c *Client) pollCVM(ctx context.Context, id api.ID, last api.CVM) (api.CVM,
 
 // untilChange holds while the CVM's operation is under way, or for a moment if
 // it has none that is.
-func (c *Client) untilChange(ctx context.Context, cvm api.CVM) error {
+func (p *poll) untilChange(ctx context.Context, cvm api.CVM) error {
 	if cvm.Operation != nil && !cvm.Operation.Status.Ended() {
-		if _, err := c.pollOperation(ctx, cvm.Operation.ID); err != nil && !IsNotFound(err) {
+		p.wait = max(p.wait, minPoll) // how it is now, the CVM has shown
+		if _, err := p.operation(ctx, cvm.Operation.ID); !IsNotFound(err) {
 			return err
 		}
-		return nil
 	}
-	if err := sleep(ctx, pollInterval/2+jitter(pollInterval/2)); err != nil {
-		return &Error{Method: "GET", Path: path("/cvms/%s", cvm.VMUUID.String()), Outcome: OutcomeNotDone, Retryable: true, Err: err}
+	return p.sleep(ctx, path("/cvms/%s", cvm.VMUUID.String()), minPoll/2+jitter(minPoll/2))
+}
+
+func (p *poll) sleep(ctx context.Context, asked string, d time.Duration) error {
+	if err := sleep(ctx, d); err != nil {
+		return &Error{Method: http.MethodGet, Path: asked, Outcome: OutcomeNotDone, Retryable: true, Err: err}
 	}
 	return nil
 }
