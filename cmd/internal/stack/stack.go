@@ -9,6 +9,7 @@ package stack
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -40,6 +41,7 @@ type Options struct {
 	Owls      int // default 1; all behind the first one's address but for that
 	Boot      time.Duration
 	Fail      string // regexp on names whose boot fails
+	Log       io.Writer
 	Platform  func(*platform.Config)
 }
 
@@ -61,6 +63,9 @@ func Start(tb testing.TB, o Options) *Stack {
 	s := &Stack{
 		T: tb, PlatformDB: pgtest.Platform(tb), OwlDB: pgtest.Owl(tb), SimDir: tb.TempDir(),
 		Logger: slog.New(slog.DiscardHandler),
+	}
+	if o.Log != nil {
+		s.Logger = slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	for range max(o.Owls, 1) {
 		s.Owls = append(s.Owls, s.startOwl(o))
