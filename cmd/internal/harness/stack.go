@@ -62,6 +62,9 @@ type Stack struct {
 	OwlToken   string
 	Token      string // of the workspace "acme"
 	Journal    *Journal
+	// KeysExpire says that keys are forgotten in this test, so that one may
+	// name two things, and a thing no key.
+	KeysExpire bool
 
 	platformURL, owlURL string
 	http                *http.Client
