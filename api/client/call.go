@@ -22,8 +22,7 @@ type call struct {
 	wait   time.Duration // how long the server may hold its answer
 
 	decode func([]byte) error // reads a 2xx body; its error makes the answer a torn one
-	// gone takes a 410 to a repeat of an unanswered attempt for the answer.
-	gone func(api.Problem)
+	gone   func(api.Problem)    // not nil: to hear that it is deleted is a success
 }
 
 func (c call) mutates() bool { return c.method != http.MethodGet }
@@ -49,7 +48,7 @@ func (c *Client) run(parent context.Context, cl call) (exchange, error) {
 		switch {
 		case x.verdict == done:
 			return x, nil
-		case cl.gone != nil && x.status == http.StatusGone && r.unanswered > 0:
+		case cl.gone != nil && x.status == http.StatusGone && x.problem.ErrorCode == api.CodeResourceDeleted:
 			cl.gone(x.problem)
 			return x, nil
 		case x.verdict == final:
@@ -68,7 +67,7 @@ type run struct {
 	client     *Client
 	call       call
 	last       exchange
-	unanswered int // attempts, before the last one, that may have been done
+	unanswered int // attempts before the last one that may have been done
 }
 
 func (r *run) see(x exchange) {

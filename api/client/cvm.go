@@ -87,10 +87,11 @@ func (c *Client) UpdateCVM(ctx context.Context, id api.ID, patch api.PatchCVM, o
 // DeleteCVM asks for the end of a CVM and of its firewall rules. 202, also
 // while it is deleting.
 //
-// Gone is gone: when an attempt of this call was not answered and the next one
-// hears 410, the call has succeeded, with Status 410 and a Value that holds no
-// more than ID, status and deleted_at. A 410 to the first attempt is an IsGone
-// error: somebody else deleted it, some other time.
+// Gone is gone: to hear 410 is a success, with Status 410 and a Value that holds
+// no more than ID, status and deleted_at. It may have been an attempt of this
+// very call whose answer was lost, or which the network doubled; nobody can
+// tell that from somebody else's deletion, and nobody needs to. What never was
+// is an IsNotFound error.
 func (c *Client) DeleteCVM(ctx context.Context, id api.ID, opts ...Option) (Result[api.CVM], error) {
 	var gone *api.CVM
 	r, err := mutate[api.CVM](ctx, c, mutation{

@@ -102,6 +102,9 @@ func TestReads(t *testing.T) {
 			v, err := b.InstanceTypes(t.Context())
 			return v[0].ID, err
 		}, "tdx.small"},
+		{"/api/v1/auth/me", `{"user":{"username":"tok_1","role":"read"},"workspace":{"id":"` + appID.String() + `","name":"acme"}}`, func(b *bundle) (any, error) {
+			return b.WhoAmI(t.Context())
+		}, client.Identity{Workspace: client.Workspace{ID: appID, Name: "acme"}, TokenID: "tok_1", Scope: "read"}},
 		{"/api/v1/apps?limit=200", `{"items":[` + appBody + `],"next_cursor":null}`, func(b *bundle) (any, error) { return count(b.Apps(t.Context())) }, 1},
 		{"/api/v1/operations?limit=200", `{"items":[` + operationBody + `]}`, func(b *bundle) (any, error) { return count(b.Operations(t.Context())) }, 1},
 		{vm + "/firewall-rules?limit=200", `{"items":null,"next_cursor":null}`, func(b *bundle) (any, error) {

@@ -16,7 +16,7 @@ import (
 // Result is the answer to a mutation.
 type Result[T any] struct {
 	Value  T
-	Status int // HTTP status; 410 for a DELETE whose lost first attempt was done
+	Status int // HTTP status; 410 for a DELETE of what was deleted already
 
 	// Replayed: the server had done this already, for an earlier attempt of
 	// this call (Attempts > 1) or for an earlier call under the same key.
@@ -132,6 +132,8 @@ func identified(v any) bool {
 		return v.ID != ""
 	case api.Key:
 		return v.RequestID != ""
+	case api.Account:
+		return !v.Workspace.ID.IsZero()
 	}
 	return true
 }

@@ -67,8 +67,8 @@ func TestTheTransportItselfRepeatsARequestWithAKey(t *testing.T) {
 	require.Equal(t, seen[1], seen[2])
 }
 
-// TestTheTransportDoesNotRepeatADelete, which carries no key: the 410 of a
-// silent repeat would look like somebody else's deletion.
+// TestTheTransportDoesNotRepeatADelete, which carries no key: the SDK does, and
+// takes its own success for one.
 func TestTheTransportDoesNotRepeatADelete(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
