@@ -242,3 +242,10 @@ func (l *lockedBuffer) lines(text string) (n int) {
 	}
 	return n
 }
+
+func requireCode(t *testing.T, err error, code api.Code) {
+	t.Helper()
+	var coded *api.Error
+	require.ErrorAs(t, err, &coded)
+	require.Equal(t, code, coded.Code)
+}

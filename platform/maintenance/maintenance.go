@@ -12,6 +12,7 @@ import (
 
 	"roost/api"
 	"roost/api/owlapi"
+	"roost/models/bulkhead"
 )
 
 const (
@@ -49,13 +50,17 @@ type Maintenance struct {
 	cfg     Config
 	db      *gorm.DB
 	metrics *metrics
+	hold    *bulkhead.Bulkhead
 	look    look
 	history historyCursor
 }
 
 // New makes a Maintenance; Run starts it.
 func New(cfg Config) *Maintenance {
-	return &Maintenance{cfg: cfg, db: cfg.DB, metrics: newMetrics(cfg.Registry, cfg.DB)}
+	return &Maintenance{
+		cfg: cfg, db: cfg.DB, metrics: newMetrics(cfg.Registry, cfg.DB),
+		hold: bulkhead.New(cfg.Registry, "roost_panics_total"),
+	}
 }
 
 // Run works until ctx ends. It gives no step up halfway but one that waits

@@ -69,6 +69,30 @@ func (f *Fake) Forget(id api.ID) {
 	delete(f.cvms, id)
 }
 
+// Backup remembers everything as it is; restore takes the fake back to that,
+// as a database that comes from an older backup. It may be called again.
+func (f *Fake) Backup() (restore func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cvms, rules := copied(f.cvms), copied(f.rules)
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.cvms, f.rules = copied(cvms), copied(rules)
+	}
+}
+
+// copied is a map whose records can change without those of the other. What
+// they point to never changes.
+func copied[T any](records map[api.ID]*T) map[api.ID]*T {
+	out := make(map[api.ID]*T, len(records))
+	for id, r := range records {
+		one := *r
+		out[id] = &one
+	}
+	return out
+}
+
 // Rewind sets a CVM's generation, as a restored database would. It panics if
 // the fake has no such CVM.
 func (f *Fake) Rewind(id api.ID, generation int64) {

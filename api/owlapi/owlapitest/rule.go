@@ -22,6 +22,13 @@ func (r *rule) bury(at api.Time) {
 	}
 }
 
+// ForgetRule loses a rule, as a restored database would.
+func (f *Fake) ForgetRule(id api.ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.rules, id)
+}
+
 // settleRule puts a rule in force once its machine is there.
 func (f *Fake) settleRule(r *rule) *rule {
 	if c, ok := f.cvms[r.CVMID]; ok && f.settle(c).ObservedGeneration > 0 && r.Status == owlapi.RulePending {
