@@ -22,7 +22,7 @@ type call struct {
 	wait   time.Duration // how long the server may hold its answer
 
 	decode func([]byte) error // reads a 2xx body; its error makes the answer a torn one
-	gone   func(api.Problem)    // not nil: to hear that it is deleted is a success
+	gone   func(api.Problem)  // not nil: to hear that it is deleted is a success
 }
 
 func (c call) mutates() bool { return c.method != http.MethodGet }

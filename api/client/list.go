@@ -19,7 +19,7 @@ type ListOption func(*listing)
 func WithPageSize(n int) ListOption { return func(l *listing) { l.limit = n } }
 
 // maxPages bounds a list that a mistaken server never ends.
-const maxPages = 100_000
+const maxPages = 10_000
 
 type listing struct{ limit int }
 

@@ -212,7 +212,7 @@ func TestTheSDKsErrorsAreTyped(t *testing.T) {
 	other.ComposeFile = &api.ComposeFile{DockerComposeFile: "services: {other: {}}"}
 	unknown := api.NewMinter().ID()
 
-	refused := func(err error, status int, code api.Code) *client.Error {
+	refused := func(err error, status int, code api.Code) client.Error {
 		t.Helper()
 		var e *client.Error
 		require.ErrorAs(t, err, &e)
@@ -222,7 +222,7 @@ func TestTheSDKsErrorsAreTyped(t *testing.T) {
 		require.Equal(t, 1, e.Attempts)
 		require.NotEmpty(t, e.RequestID)
 		require.NotEmpty(t, e.Detail)
-		return e
+		return *e
 	}
 	_, err = c.CreateCVM(ctx, other)
 	e := refused(err, http.StatusConflict, api.CodeAppExists)
