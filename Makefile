@@ -20,6 +20,11 @@ GO_BUILD := go build -buildvcs=$(BUILDVCS)
 
 COMMANDS := platform owl roost
 
+# The Terraform provider is a module of its own: nobody else needs Terraform's
+# libraries. Its tests need Terraform itself.
+PROVIDER := cmd/terraform-provider-roost
+TERRAFORM := $(or $(TF_ACC_TERRAFORM_PATH),$(shell command -v terraform))
+
 # One Postgres for all packages of a run, gone when the run is; each test has a
 # database of its own on it.
 WITHPG := go run ./models/pgtest/withpg
@@ -36,21 +41,35 @@ run: ## Run everything on this machine: Postgres, Owl and Platform (roost dev)
 	@$(GO_BUILD) -o bin/roost ./cmd/roost
 	@exec bin/roost dev
 
-build: ## Build bin/platform, bin/owl and bin/roost
+build: ## Build bin/platform, bin/owl, bin/roost and bin/terraform-provider-roost
 	$(GO_BUILD) -o bin/ $(addprefix ./cmd/,$(COMMANDS))
+	cd $(PROVIDER) && $(GO_BUILD) -o ../../bin/ .
 
 test: ## Run all tests, on a Postgres of their own
 	$(WITHPG) go test ./...
+	@$(MAKE) --no-print-directory test-terraform
+
+# CI must have Terraform: a run that tests nothing would look like one that passed.
+test-terraform: ## Run the tests of the Terraform provider (needs Terraform 1.11)
+ifneq ($(TERRAFORM),)
+	cd $(PROVIDER) && TF_ACC_TERRAFORM_PATH=$(TERRAFORM) go test $(PROVIDER_TEST_FLAGS) ./...
+else ifneq ($(CI),)
+	@echo "there is no terraform on PATH, and TF_ACC_TERRAFORM_PATH names none" >&2; exit 1
+else
+	cd $(PROVIDER) && go test $$(go list ./... | grep -v /acceptance$$)
+	@echo "NOT TESTED: the Terraform provider against Terraform; there is none on PATH, and TF_ACC_TERRAFORM_PATH names none" >&2
+endif
 
 test-containers: ## Run the tests that use Postgres on testcontainers (needs Docker)
 	ROOST_TEST_DB=containers $(WITHPG) go test -count=1 $$($(PG_PACKAGES))
 
 check: fmt-check lint ## Run everything that CI runs: format, lint, tests with -race, builds
-	go vet ./...
-	go mod verify
-	go mod tidy -diff
+	go vet ./... && cd $(PROVIDER) && go vet ./...
+	go mod verify && cd $(PROVIDER) && go mod verify
+	go mod tidy -diff && cd $(PROVIDER) && go mod tidy -diff
 	$(MAKE) --no-print-directory build
 	$(WITHPG) go test -race ./...
+	$(MAKE) --no-print-directory test-terraform PROVIDER_TEST_FLAGS=-race
 	$(MAKE) --no-print-directory latency
 	$(MAKE) --no-print-directory conformance
 
@@ -71,6 +90,7 @@ conformance:
 
 lint: $(LINT) ## Run the linters of .golangci.yml
 	$(LINT) run ./...
+	cd $(PROVIDER) && ../../$(LINT) run ./...
 
 fmt: $(LINT) ## Format all Go files
 	$(LINT) fmt ./...

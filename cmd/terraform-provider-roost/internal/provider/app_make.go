@@ -1,0 +1,177 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"roost/api"
+	"roost/api/client"
+)
+
+// want is what an app is to be.
+type want struct {
+	spec     api.Spec
+	replicas int
+	texts    texts
+}
+
+// foreignError means that the name belongs to an app that this configuration
+// did not make.
+type foreignError struct {
+	name string
+	app  api.ID
+}
+
+// Error implements error.
+func (e *foreignError) Error() string {
+	return fmt.Sprintf("the workspace has an app named %s (app_id %s) that no apply of this configuration has made in "+
+		"the last hours. Import it (terraform import ADDRESS %s) and it will be changed to what is configured, delete it, or "+
+		"choose another name", e.name, e.app, e.app)
+}
+
+// first makes the app and its first CVM, or finds what an earlier apply made.
+func (p *platform) first(ctx context.Context, spec api.Spec) (app api.ID, err error) {
+	w := wish{namespace: p.namespace, resource: appType, name: spec.Name}
+	got, err := p.fulfil(ctx, w, maker{
+		send: func(ctx context.Context, key string) (api.ID, bool, error) {
+			res, err := p.CreateCVM(ctx, spec, client.WithIdempotencyKey(key))
+			return res.Value.VMUUID, res.Replayed, foreign(err, spec.Name)
+		},
+		alive: p.cvmAlive,
+	})
+	if err != nil {
+		return api.ID{}, err
+	}
+	cvm, err := p.CVM(ctx, got.id)
+	if err != nil {
+		return api.ID{}, fmt.Errorf("read the first CVM: %w", err)
+	}
+	if !got.replayed {
+		return cvm.AppID, nil
+	}
+	ours, err := p.ours(ctx, got.key)
+	if err != nil {
+		return api.ID{}, err
+	}
+	if !ours {
+		return api.ID{}, &foreignError{name: spec.Name, app: cvm.AppID}
+	}
+	return cvm.AppID, nil
+}
+
+// foreign explains an APP_EXISTS: the app has a CVM of another configuration
+// that was not made under our key.
+func foreign(err error, name string) error {
+	e, ok := asError(err)
+	if !ok || e.Code != api.CodeAppExists || e.AppID == nil {
+		return err
+	}
+	return &foreignError{name: name, app: *e.AppID}
+}
+
+// converge brings an app from whatever it is to what it is to be. Each of its
+// steps looks at what is there first, so it can be cut off anywhere and called
+// again.
+func (p *platform) converge(ctx context.Context, app api.ID, w want) (fleet, error) {
+	f, err := p.fleetOf(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	if len(f) == 0 {
+		return nil, fmt.Errorf("the app %s has no CVM any more; apply again to make it anew", w.spec.Name)
+	}
+	if err := p.shrink(ctx, f, w.replicas); err != nil {
+		return nil, err
+	}
+	f = f[:min(len(f), w.replicas)]
+	if err := p.patch(ctx, f, w); err != nil {
+		return nil, err
+	}
+	if err := p.grow(ctx, app, f, w); err != nil {
+		return nil, err
+	}
+	if f, err = p.fleetOf(ctx, app); err != nil {
+		return nil, err
+	}
+	// A replica that an earlier apply has made can have an older configuration.
+	if err := p.patch(ctx, f, w); err != nil {
+		return nil, err
+	}
+	return p.fleetOf(ctx, app)
+}
+
+// shrink deletes the newest. A deletion names its CVM, so however late a copy
+// of the request arrives, it takes no other.
+func (p *platform) shrink(ctx context.Context, f fleet, n int) error {
+	for _, c := range f.surplus(n) {
+		if err := p.remove(ctx, c.VMUUID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove asks for a CVM's end, which may have come already.
+func (p *platform) remove(ctx context.Context, id api.ID) error {
+	if _, err := p.DeleteCVM(ctx, id); err != nil && !client.IsNotFound(err) {
+		return fmt.Errorf("delete CVM %s: %w", id, err)
+	}
+	return nil
+}
+
+// patch changes the CVMs that are not as they should be.
+func (p *platform) patch(ctx context.Context, f fleet, w want) error {
+	for _, c := range f {
+		text, err := w.texts.of(ctx, c)
+		if err != nil {
+			return err
+		}
+		if fixed := unpatchable(w.spec, c); len(fixed) > 0 {
+			return fmt.Errorf("the CVM %s has what cannot be changed in place: %v. Delete it, or import the app and apply again to replace it", c.VMUUID, fixed)
+		}
+		patch := patchFor(w.spec, c, text)
+		if patch == nil {
+			continue
+		}
+		if _, err := p.UpdateCVM(ctx, c.VMUUID, *patch, client.WithIdempotencyKey(p.changeKey(c, "update", patch))); err != nil {
+			return fmt.Errorf("change CVM %s: %w", c.VMUUID, err)
+		}
+	}
+	return nil
+}
+
+// changeKey is the key of a change to a CVM that is there. The generation that
+// was read before is in it: while nothing has changed the CVM, a repetition is
+// the same request, and a late copy of it does nothing; once something has, the
+// same change is a new wish.
+func (p *platform) changeKey(c api.CVM, action string, body any) string {
+	text, err := json.Marshal(body)
+	if err != nil {
+		text = nil // types of package api can be encoded
+	}
+	return digest(p.namespace, action, c.VMUUID.String(), strconv.FormatInt(c.Generation, 10), string(text))
+}
+
+// grow makes the replicas that are missing, each for a slot of its own.
+func (p *platform) grow(ctx context.Context, app api.ID, f fleet, w want) error {
+	if len(f) >= w.replicas {
+		return nil
+	}
+	source := f.source().VMUUID
+	for _, slot := range f.freeSlots(w.spec.Name, w.replicas-len(f)) {
+		name := slotName(w.spec.Name, slot)
+		_, err := p.fulfil(ctx, wish{namespace: p.namespace, resource: appType, parent: app.String(), name: strconv.Itoa(slot)}, maker{
+			send: func(ctx context.Context, key string) (api.ID, bool, error) {
+				res, err := p.Replicate(ctx, app, source, name, client.WithIdempotencyKey(key))
+				return res.Value.VMUUID, res.Replayed, err
+			},
+			alive: p.cvmAlive,
+		})
+		if err != nil {
+			return fmt.Errorf("make replica %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"roost/api"
+)
+
+// Read implements resource.Resource.
+func (r *app) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var state appModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	id, err := api.ParseAppID(state.AppID.ValueString())
+	if err != nil {
+		resp.Diagnostics.AddError("The state names no app", err.Error())
+		return
+	}
+	f, err := r.fleetOf(ctx, id)
+	if err != nil {
+		resp.Diagnostics.AddError("The app cannot be read", err.Error())
+		return
+	}
+	if len(f) == 0 {
+		resp.State.RemoveResource(ctx)
+		return
+	}
+	if err := r.observe(ctx, &state, f); err != nil {
+		resp.Diagnostics.AddError("The app cannot be read", err.Error())
+		return
+	}
+	for _, c := range f {
+		if c.Status == api.StatusFailed && c.Error != nil {
+			resp.Diagnostics.AddWarning("A CVM of the app "+state.Name.ValueString()+" has failed", fmt.Sprintf(
+				"%s: %s: %s. Delete it and apply again to have it made anew, or change the configuration.", c.VMUUID, c.Error.Code, c.Error.Message))
+		}
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
+}
+
+// observe writes what there is into the state. Where one CVM differs from what
+// the state has, the state gets that one's value: the plan then shows it.
+func (r *app) observe(ctx context.Context, m *appModel, f fleet) error {
+	texts := r.texts(*m)
+	prior := *m
+	m.remember(f)
+	m.Replicas = types.Int64Value(int64(len(f)))
+	m.InstanceType, m.Listed = types.StringValue(f[0].InstanceType), types.BoolValue(f[0].Listed)
+	for i, c := range f {
+		text, err := texts.of(ctx, c)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			m.DockerCompose = types.StringValue(text)
+		}
+		drift(&m.DockerCompose, prior.DockerCompose, types.StringValue(text))
+		drift(&m.InstanceType, prior.InstanceType, types.StringValue(c.InstanceType))
+		drift(&m.Image, prior.Image, types.StringValue(c.BaseImage))
+		drift(&m.DiskSize, prior.DiskSize, types.Int64Value(c.DiskSize))
+		drift(&m.VCPU, prior.VCPU, types.Int64Value(c.VCPU))
+		drift(&m.Memory, prior.Memory, types.Int64Value(c.Memory))
+	}
+	return nil
+}
+
+// drift takes the first value that is not the prior one.
+func drift[T interface {
+	comparable
+	IsNull() bool
+}](out *T, prior, seen T) {
+	if !prior.IsNull() && *out == prior && seen != prior {
+		*out = seen
+	}
+}
+
+// ImportState implements resource.ResourceWithImportState, by ID or by name.
+func (r *app) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	id, err := api.ParseAppID(req.ID)
+	name := ""
+	for a, listErr := range r.Apps(ctx) {
+		if listErr != nil {
+			resp.Diagnostics.AddError("The apps cannot be listed", listErr.Error())
+			return
+		}
+		if a.AppID == id || err != nil && a.Name == req.ID {
+			id, name = a.AppID, a.Name
+			break
+		}
+	}
+	if name == "" {
+		resp.Diagnostics.AddError("There is no such app", fmt.Sprintf("The workspace has no app with the ID or the name %q.", req.ID))
+		return
+	}
+	for attribute, value := range map[string]any{
+		"id": id.String(), "app_id": id.String(), "name": name, "wait_for_ready": true,
+	} {
+		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root(attribute), value)...)
+	}
+}
