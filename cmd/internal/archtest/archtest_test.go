@@ -64,6 +64,7 @@ func TestClosures(t *testing.T) {
 		{"./api", heavy, "clients link the contract, and nothing of the server with it"},
 		{"./api/jsondiff", heavy, "clients link the contract, and nothing of the server with it"},
 		{"./api/client", append(slices.Clone(heavy), "roost/api/owlapi", "roost/api/wire", "testing"), "the SDK links the public contract and next to nothing else"},
+		{"./cmd/internal/cli", append(slices.Clone(heavy), "roost/api/owlapi", "roost/api/wire", "testing"), "the CLI is a client like any other"},
 		{"./api/owlapi", heavy, "a caller of Owl needs no framework"},
 		{"./cmd/platform", []string{"github.com/getkin/", "roost/api/openapitest", "testing"}, "documents are checked by tests, not by programs"},
 		{"./cmd/owl", []string{"github.com/getkin/", "roost/api/openapitest", "testing"}, "documents are checked by tests, not by programs"},

@@ -51,6 +51,9 @@ func run(ctx context.Context, name string, realMain RealMain, args []string, std
 	if err == nil || interrupted(ctx, err) {
 		return ExitOK
 	}
+	if said, ok := errors.AsType[*ExitError](err); ok {
+		return said.Code
+	}
 	_, _ = fmt.Fprintf(stderr, "%s: %v\n", name, err) // nobody is left to tell
 	if usage := new(UsageError); errors.As(err, &usage) {
 		_, _ = fmt.Fprintf(stderr, "Run '%s --help' for how to call it.\n", name)
@@ -63,6 +66,13 @@ func run(ctx context.Context, name string, realMain RealMain, args []string, std
 func interrupted(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && errors.Is(err, context.Canceled)
 }
+
+// ExitError ends a program that has said itself what is wrong, with a code of
+// its own.
+type ExitError struct{ Code int }
+
+// Error is for those who print it all the same.
+func (e *ExitError) Error() string { return fmt.Sprintf("exit code %d", e.Code) }
 
 // UsageError is a call that the program does not understand. It exits with 2.
 type UsageError struct{ Err error }

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"roost/api"
+	"roost/api/client"
+)
+
+const deleteLong = "What is gone already is no error: stderr says so, and\n" +
+	"the exit code is 0. It asks for confirmation on a terminal only; --yes is the answer."
+
+func flagsOfDelete(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolP("yes", "y", false, "do not ask")
+	return cmd
+}
+
+// confirm asks whoever can answer. A script cannot, and meant what it said.
+func (s *session) confirm(doing, id string) error {
+	if yes, _ := s.cmd.Flags().GetBool("yes"); yes || !s.env.InTerminal || !s.env.ErrTerminal {
+		return nil
+	}
+	_, _ = fmt.Fprintf(s.env.Err, "%s (%s)? It cannot be undone. [y/N] ", doing, id) // a terminal, as was just seen
+	answer, err := s.env.readLine(s.ctx)
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		return errors.New("nothing was deleted")
+	}
+	return nil
+}
+
+// gone takes a thing that was deleted before for deleted.
+func (s *session) gone(id string, err error) error {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || !client.IsGone(err) {
+		return err
+	}
+	when := "before"
+	if e.DeletedAt != nil {
+		when = "at " + e.DeletedAt.String()
+	}
+	s.notef("%s was deleted %s; there is nothing left to do.", id, when)
+	if s.flags.output == outputTable && !s.flags.quiet {
+		return nil
+	}
+	return s.print(rendering{value: deletion{ID: id, Status: string(api.StatusDeleted), DeletedAt: e.DeletedAt}, ids: []string{id}})
+}
+
+// deletion is all that is left of a thing.
+type deletion struct {
+	ID        string    `json:"id"`
+	Status    string    `json:"status"`
+	DeletedAt *api.Time `json:"deleted_at"`
+}

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"roost/api"
+)
+
+// app finds the app that the first argument names, by ID or name, and keeps the ID for the command to
+// repeat: what is repeated must not depend on what a name means then.
+func (s *session) app() (api.ID, error) {
+	arg := s.args[0]
+	if id, err := api.ParseAppID(arg); err == nil {
+		return id, nil
+	}
+	for app, err := range s.client.Apps(s.ctx) {
+		if err != nil {
+			return api.ID{}, reading("look for app "+arg, err)
+		}
+		if app.Name == arg {
+			s.args[0] = app.AppID.String()
+			return app.AppID, nil
+		}
+	}
+	return api.ID{}, &notFoundError{fmt.Sprintf("there is no app %q in this workspace; see: roost app list", arg)}
+}
+
+// cvm finds the CVM that the first argument names, by ID or by a name that it
+// alone has.
+func (s *session) cvm() (api.ID, error) {
+	cvm, err := s.pick(func(cvms []api.CVM) []api.CVM { return cvms })
+	return cvm.VMUUID, err
+}
+
+// source finds the CVM to copy: of those of a name, the one that is no copy.
+func (s *session) source() (api.CVM, error) {
+	cvm, err := s.pick(func(cvms []api.CVM) []api.CVM {
+		return slices.DeleteFunc(cvms, func(cvm api.CVM) bool { return cvm.ReplicaOf != nil })
+	})
+	if err == nil && cvm.AppID.IsZero() {
+		cvm, err = s.client.CVM(s.ctx, cvm.VMUUID)
+		err = reading("read CVM "+s.args[0], err)
+	}
+	return cvm, err
+}
+
+// pick resolves an argument. Of an ID it knows no more than the ID. A first CVM
+// is named as its app, and copies as what they are copies of unless they were
+// given a name: so an app's name does for an app of one CVM.
+func (s *session) pick(narrow func([]api.CVM) []api.CVM) (api.CVM, error) {
+	arg := s.args[0]
+	if id, err := api.ParseID(arg); err == nil {
+		return api.CVM{VMUUID: id, ID: id}, nil
+	}
+	found, err := s.named(arg)
+	if err != nil {
+		return api.CVM{}, err
+	}
+	if len(found) > 1 {
+		found = narrow(found)
+	}
+	switch len(found) {
+	case 0:
+		return api.CVM{}, &notFoundError{fmt.Sprintf("there is no CVM %q in this workspace; see: roost cvm list", arg)}
+	case 1:
+		s.args[0] = found[0].VMUUID.String()
+		return found[0], nil
+	}
+	ids := make([]string, len(found))
+	for i, cvm := range found {
+		ids[i] = cvm.VMUUID.String()
+	}
+	return api.CVM{}, usagef("%d CVMs are named %q; give the ID of one: %s", len(found), arg, strings.Join(ids, " "))
+}
+
+// named lists the CVMs of a name; those that are on their way out only if there
+// are no others.
+func (s *session) named(name string) ([]api.CVM, error) {
+	var alive, leaving []api.CVM
+	for cvm, err := range s.client.CVMs(s.ctx) {
+		switch {
+		case err != nil:
+			return nil, reading("look for CVM "+name, err)
+		case cvm.Name != name:
+		case cvm.Status == api.StatusDeleting || cvm.Status == api.StatusDeleted:
+			leaving = append(leaving, cvm)
+		default:
+			alive = append(alive, cvm)
+		}
+	}
+	if len(alive) == 0 {
+		return leaving, nil
+	}
+	return alive, nil
+}

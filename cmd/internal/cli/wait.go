@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"roost/api"
+	"roost/api/client"
+)
+
+// unfinishedError is a wait that ended before what it waited for.
+type unfinishedError struct {
+	what string // "operation op_…"
+	last string // how it was last seen
+	next string // the command that waits on
+	err  error
+}
+
+func (e *unfinishedError) Error() string {
+	why := cause(e.err)
+	switch {
+	case errors.Is(e.err, context.Canceled):
+		why = "interrupted"
+	case errors.Is(e.err, errTimeout):
+		why = "--timeout has passed"
+	}
+	return fmt.Sprintf("accepted, and %s when the wait ended (%s). It goes on by itself; to wait on: %s", e.last, why, e.next)
+}
+
+func (e *unfinishedError) Unwrap() error { return e.err }
+
+// await waits for a change's end and shows the thing as it is then, also when
+// the operation has failed: its IDs are data.
+func (s *session) await(c change, a accepted) error {
+	_, waitErr := s.waitOperation(a.operation)
+	if is[*unfinishedError](waitErr) {
+		_ = s.print(a.view) // the IDs; the wait's error is the one that counts
+		return s.failed(c, waitErr)
+	}
+	view, err := s.reread(c, a)
+	if printErr := s.print(view); printErr != nil {
+		return printErr
+	}
+	if waitErr != nil {
+		return s.failed(c, waitErr)
+	}
+	return reading("read the result of: "+c.doing, err)
+}
+
+// reread is the thing as it is after the wait, or, where that cannot be read,
+// as the answer showed it.
+func (s *session) reread(c change, a accepted) (rendering, error) {
+	var view rendering
+	var err error
+	switch {
+	case c.reread != nil:
+		view, err = c.reread(s.ctx)
+	case a.cvm != nil:
+		view, err = s.rereadCVM(*a.cvm)
+	default:
+		return a.view, nil
+	}
+	if err != nil {
+		return a.view, err
+	}
+	return view, nil
+}
+
+// waitOperation shows the progress while it lasts. An end that was not seen is
+// an *unfinishedError, a bad one a *client.OperationError.
+func (s *session) waitOperation(id string) (api.Operation, error) {
+	line := s.progress()
+	op, err := s.client.WaitOperation(s.ctx, id, func(op api.Operation) { line.set(operationLine(op)) })
+	line.stop()
+	if err == nil || is[*client.OperationError](err) || client.IsNotFound(err) || client.IsAuth(err) {
+		return op, err //nolint:wrapcheck // the command says what it was doing
+	}
+	return op, s.unfinished(id, first(string(op.Status), "not yet seen"), err)
+}
+
+func (s *session) unfinished(id, last string, err error) error {
+	words := []word{{text: program(s.env.Program)}, {text: "op"}, {text: "get"}}
+	words = append(words, s.pins()...)
+	return &unfinishedError{what: id, last: "still " + last, next: join(append(words, word{text: id}, word{text: "--wait"})), err: err}
+}
+
+func operationLine(op api.Operation) string {
+	line := fmt.Sprintf("%s %s: %s", op.Kind, op.ID, op.Status)
+	if op.Attempts > 1 && !op.Status.Ended() {
+		line += fmt.Sprintf(" (attempt %d)", op.Attempts)
+	}
+	return line
+}
+
+// rereadCVM reads a CVM once more. Nobody can read one that is gone: it is
+// shown as it last was, deleted.
+func (s *session) rereadCVM(last api.CVM) (rendering, error) {
+	cvm, err := s.client.CVM(s.ctx, last.VMUUID)
+	if client.IsGone(err) {
+		return showCVM(deleted(last)), nil
+	}
+	return showCVM(cvm), err //nolint:wrapcheck // the command says what it was doing
+}
