@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"roost/api"
@@ -44,7 +47,7 @@ func (s *Stack) AwaitAgreement() time.Duration {
 		if err != nil || len(left) > 0 {
 			return false, nil //nolint:nilerr // a database may just have been away
 		}
-		faults = s.state().faults()
+		faults = s.state().faults() //nolint:contextcheck // its queries have the patience of their own
 		return len(faults) == 0, nil
 	})
 	if err != nil {
@@ -155,14 +158,20 @@ func (s *Stack) Orphans() map[api.ID]bool {
 	return out
 }
 
-func rows[T any](tb interface {
-	Helper()
-	Fatalf(format string, args ...any)
-}, db *gorm.DB, query string, args ...any,
-) []T {
+// rows asks again when its connection has gone: databases are killed and
+// swapped in these tests.
+func rows[T any](tb testing.TB, db *gorm.DB, query string, args ...any) []T {
 	tb.Helper()
 	var out []T
-	if err := db.Raw(query, args...).Find(&out).Error; err != nil {
+	err := poll(tb.Context(), func(ctx context.Context) (bool, error) {
+		out = nil
+		err := db.WithContext(ctx).Raw(query, args...).Find(&out).Error
+		if code := new(pgconn.PgError); errors.As(err, &code) && !strings.HasPrefix(code.Code, "57P") {
+			return false, err // the query's own fault
+		}
+		return err == nil, nil
+	})
+	if err != nil {
 		tb.Fatalf("query: %v: %s", err, query)
 	}
 	return out

@@ -62,7 +62,9 @@ func (s *Snapshot) quoted(suffix string) string { return pgx.Identifier{s.name +
 func (s *Snapshot) close() string {
 	return "ALTER DATABASE " + s.quoted("") + " ALLOW_CONNECTIONS false"
 }
+
 func (s *Snapshot) open() string { return "ALTER DATABASE " + s.quoted("") + " ALLOW_CONNECTIONS true" }
+
 func (s *Snapshot) end() string {
 	return "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + s.name + "'"
 }
