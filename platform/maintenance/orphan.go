@@ -172,6 +172,27 @@ func (m *Maintenance) deleteAtOwl(ctx context.Context, o models.Orphan) error {
 	return nil
 }
 
+// Orphans lists what Owl has and Platform has never heard of, longest first.
+func (m *Maintenance) Orphans(ctx context.Context) ([]models.Orphan, error) {
+	orphans, err := query[models.Orphan](ctx, m, `SELECT * FROM orphans ORDER BY first_seen_at, id`)
+	if err != nil {
+		return nil, fmt.Errorf("list orphans: %w", err)
+	}
+	return orphans, nil
+}
+
+// Orphan reads one: CodeNotFound.
+func (m *Maintenance) Orphan(ctx context.Context, id api.ID) (models.Orphan, error) {
+	orphans, err := query[models.Orphan](ctx, m, `SELECT * FROM orphans WHERE id = ?`, id)
+	if err != nil {
+		return models.Orphan{}, fmt.Errorf("read orphan: %w", err)
+	}
+	if len(orphans) == 0 {
+		return models.Orphan{}, api.Errorf(api.CodeNotFound, "there is no orphan %s. Nothing was done: orphan list shows those there are.", id)
+	}
+	return orphans[0], nil
+}
+
 // DeleteOrphan decides that an orphan is to go, and deletes it at Owl. The
 // decision is committed first: whatever becomes of the rest, the next sweep or
 // a repetition of this finishes it. CodeNotFound when there is no such orphan,

@@ -30,6 +30,7 @@ func newCommand() *cobra.Command {
 		boot.MigrateCommand(settings, migrate),
 		boot.ConfigCommand(settings, &Config{}),
 		newTokenCommand(settings),
+		newOrphanCommand(settings),
 	)
 	return root
 }
