@@ -1,10 +1,14 @@
 package platform_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -260,6 +264,39 @@ func TestAnOwlThatWasAwayForAnHourIsCaughtUpWithInOrder(t *testing.T) {
 	require.LessOrEqual(t, most.Load(), int64(8), "batches and looks at one time")
 	requireOldestFirst(t, l)
 	eventually(t, "everything is at rest", func() bool { return l.count("cvms", "reconcile_after IS NOT NULL") == 0 })
+}
+
+// TestAnOwlThatIsSlowIsNotSentMoreThanItAnswersInTime: it works on through
+// batches whose sender has left, so the same large ones again and again would
+// keep it busy for ever.
+func TestAnOwlThatIsSlowIsNotSentMoreThanItAnswersInTime(t *testing.T) {
+	t.Parallel()
+	const perItem = 5 * time.Millisecond // 200 take as long as a call may
+	var one sync.Mutex
+	fake := owlapitest.New(owlapitest.Config{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if items := bytes.Count(body, []byte(`"app_id"`)); items > 0 {
+			one.Lock()
+			defer one.Unlock()
+			timer := time.NewTimer(time.Duration(items) * perItem)
+			defer timer.Stop()
+			<-timer.C
+		}
+		fake.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
+	}))
+	t.Cleanup(server.Close)
+	b := setup(t, func(c *platform.Config) {
+		c.OwlURL, c.ReconcileLease, c.ReconcileBackoffMax = server.URL, time.Second, time.Second
+	})
+	l := &lifecycle{testBundle: b, owl: fake}
+	source := l.create("web")
+	for range 8 {
+		l.post("/apps/"+source.AppID.String()+path(source.VMUUID)+"/replicas", `{"count":100}`).Expect(http.StatusAccepted)
+	}
+	l.run(l.service)
+	eventually(t, "everything is confirmed", func() bool { return l.count("cvms", "NOT confirmed") == 0 })
 }
 
 // requireOldestFirst wants that what kept its place arrived in its order. Four

@@ -151,6 +151,7 @@ func (r *Reconciler) create(ctx context.Context, b batch) ([]result, error) {
 	defer cancel()
 	answers, err := r.cfg.Owl.CreateCVMs(ctx, b.items)
 	r.silence.heard(err)
+	r.pace.heard(len(b.items), err)
 	results := make([]result, len(b.rows))
 	for i, row := range b.rows {
 		if err != nil {

@@ -59,6 +59,7 @@ type Reconciler struct {
 	wake    chan struct{}
 	watch   *watch
 	silence silence
+	pace    pace
 	metrics *metrics
 	hold    *bulkhead.Bulkhead
 }
@@ -112,7 +113,7 @@ func (r *Reconciler) pushLoop(ctx context.Context) {
 			<-slots
 			continue
 		}
-		rows, err := r.claim(ctx, claimLimit)
+		rows, err := r.claim(ctx, r.pace.rows())
 		if err != nil {
 			r.cfg.Logger.ErrorContext(ctx, "cannot claim due rows", slog.Any("error", err))
 		}

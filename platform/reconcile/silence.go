@@ -21,28 +21,32 @@ const (
 // unclaimed, but for one at a time that serves as a probe: they keep their
 // place in the queue, so that the oldest go first when Owl is back, and a host
 // that is struggling is not met by everybody's repeats. It only saves work.
-type silence struct{ unanswered atomic.Int64 }
+type silence struct{ calls atomic.Int64 } // in a row that were not answered
 
 // heard is told how each call ended.
 func (s *silence) heard(err error) {
-	answer, answered := errors.AsType[*owlapi.StatusError](err)
-	if err == nil || answered && !away(answer.Status) {
-		s.unanswered.Store(0)
+	if unanswered(err) {
+		s.calls.Add(1)
 		return
 	}
-	s.unanswered.Add(1)
+	s.calls.Store(0)
 }
 
-// away reports whether the answer speaks of Owl and not of the request.
-func away(status int) bool {
-	switch status {
+// unanswered reports whether a call ended without an answer, or with one that
+// speaks of Owl and not of the request.
+func unanswered(err error) bool {
+	answer, ok := errors.AsType[*owlapi.StatusError](err)
+	if !ok {
+		return err != nil
+	}
+	switch answer.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
 	return false
 }
 
-func (s *silence) holds() bool { return s.unanswered.Load() >= silentAfter }
+func (s *silence) holds() bool { return s.calls.Load() >= silentAfter }
 
 // rest waits between two probes and reports whether to go on.
 func rest(ctx context.Context, pause time.Duration) bool {
