@@ -97,7 +97,7 @@ func (t *tool) checkToken(ctx context.Context, where target) (string, error) {
 	}
 	who, err := c.WhoAmI(ctx)
 	if err == nil {
-		return fmt.Sprintf(" (workspace %s, scope %s)", who.Workspace.Name, who.Token.Scope), nil
+		return fmt.Sprintf(" (workspace %s, scope %s)", who.Workspace.Name, who.Scope), nil
 	}
 	if !client.IsNotFound(err) {
 		return "", err //nolint:wrapcheck // the caller says what it was doing

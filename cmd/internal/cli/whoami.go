@@ -3,14 +3,22 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"roost/api"
 	"roost/api/client"
 )
 
 // self is the answer of whoami: where commands go, and as whom.
 type self struct {
-	Endpoint string           `json:"endpoint"`
-	Context  string           `json:"context,omitempty"`
-	Identity *client.Identity `json:"identity"` // null where the server cannot tell
+	Endpoint  string         `json:"endpoint"`
+	Context   string         `json:"context,omitempty"`
+	Workspace *selfWorkspace `json:"workspace"` // null where the server cannot tell
+	TokenID   string         `json:"token_id,omitempty"`
+	Scope     string         `json:"scope,omitempty"` // read or write
+}
+
+type selfWorkspace struct {
+	ID   api.ID `json:"id"`
+	Name string `json:"name"`
 }
 
 func (t *tool) whoAmICommand() *cobra.Command {
@@ -21,7 +29,8 @@ func (t *tool) whoAmICommand() *cobra.Command {
 			who, err := s.client.WhoAmI(s.ctx)
 			switch {
 			case err == nil:
-				me.Identity = &who
+				me.Workspace = &selfWorkspace{ID: who.Workspace.ID, Name: who.Workspace.Name}
+				me.TokenID, me.Scope = who.TokenID, who.Scope
 			case client.IsNotFound(err):
 				s.notef("This server does not tell whose token it is.")
 				if _, err := s.checkToken(s.ctx, s.target); err != nil {
@@ -38,11 +47,11 @@ func (t *tool) whoAmICommand() *cobra.Command {
 func showSelf(me self) rendering {
 	rows := [][]cell{plain("Endpoint", me.Endpoint), plain("Context", dash(me.Context))}
 	ids := []string{}
-	if me.Identity != nil {
+	if me.Workspace != nil {
 		rows = append(rows,
-			plain("Workspace", me.Identity.Workspace.Name+" ("+me.Identity.Workspace.ID+")"),
-			plain("Token", me.Identity.Token.ID+", scope "+me.Identity.Token.Scope))
-		ids = append(ids, me.Identity.Workspace.ID)
+			plain("Workspace", me.Workspace.Name+" ("+me.Workspace.ID.String()+")"),
+			plain("Token", me.TokenID+", scope "+me.Scope))
+		ids = append(ids, me.Workspace.ID.String())
 	}
 	return rendering{value: me, ids: ids, table: table{rows: rows}}
 }
