@@ -242,23 +242,22 @@ func (c *Client) awaitCount(ctx context.Context, app string, n int) ([]CVM, erro
 	return c.cvms(ctx, app)
 }
 
-// awaitReady polls until all n replicas run. One that rests stopped ends it.
+// awaitReady polls until there are n CVMs and all run. One that rests stopped
+// ends it.
 func (c *Client) awaitReady(ctx context.Context, app string, n int) error {
 	err := c.poll(ctx, readyInterval, func(ctx context.Context) (bool, error) {
 		list, err := c.cvms(ctx, app)
 		if err != nil {
 			return false, err
 		}
-		ready := 0
+		ready := len(list) >= n
 		for _, cvm := range list {
 			if cvm.status() == "stopped" && !cvm.busy() {
 				return true, fmt.Errorf("CVM %s is stopped", cvm.uuid())
 			}
-			if cvm.status() == "running" && !cvm.busy() {
-				ready++
-			}
+			ready = ready && cvm.status() == "running" && !cvm.busy()
 		}
-		return ready == n && len(list) == n, nil
+		return ready, nil
 	}, http.StatusNotFound)
 	if err != nil {
 		return fmt.Errorf("wait until the app is ready: %w", err)

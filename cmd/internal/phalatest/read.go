@@ -35,6 +35,9 @@ func (c *Client) read(ctx context.Context, old State) (*State, error) {
 	}
 	s.Name = or(app.Name, s.Name)
 	list, err := c.listOf(ctx, s.AppID, app.CVMs)
+	if statusOf(err) == http.StatusNotFound {
+		return nil, nil //nolint:nilnil // gone in between
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -48,15 +51,27 @@ func (c *Client) read(ctx context.Context, old State) (*State, error) {
 		return nil, err
 	} // else the element of the list is used, in silence
 	s.observe(list, primary)
-	if s.PreLaunchScript != nil {
-		text, err := c.do(ctx, get(cvmPath(primary.uuid(), "pre-launch-script")).viaTyped())
-		if err != nil {
-			return nil, fmt.Errorf("read pre-launch script: %w", err)
-		}
+	return &s, c.readScript(ctx, &s)
+}
+
+// readScript reads the pre-launch script where one is configured. An error is
+// passed over in silence; an empty script is none.
+func (c *Client) readScript(ctx context.Context, s *State) error {
+	if s.PreLaunchScript == nil {
+		return nil
+	}
+	text, err := c.do(ctx, get(cvmPath(s.PrimaryCVMID, "pre-launch-script")).viaTyped())
+	if errors.Is(err, ErrKilled) {
+		return err
+	}
+	if err == nil {
 		script := string(text)
 		s.PreLaunchScript = &script
+		if script == "" {
+			s.PreLaunchScript = nil
+		}
 	}
-	return &s, nil
+	return nil
 }
 
 // listOf is the CVMs inside an app, or else the extra call.

@@ -105,14 +105,19 @@ func consistent(want App, next, planned *State) (*State, error) {
 	if left := differences(want, *next); len(left) > 0 {
 		return next, fmt.Errorf("%w: %v", errInconsistent, left)
 	}
-	if planned != nil && (next.Endpoint != planned.Endpoint || next.AppID != planned.AppID) {
-		return next, fmt.Errorf("%w: endpoint or app_id", errInconsistent)
-	}
-	if planned != nil && next.PrimaryCVMID != planned.PrimaryCVMID {
-		return next, fmt.Errorf("%w: primary_cvm_id", errInconsistent)
-	}
 	if next.Image == nil {
 		return next, fmt.Errorf("%w: image is unknown", errInconsistent)
+	}
+	if planned == nil {
+		return next, nil
+	}
+	for attr, pair := range map[string][2]string{ // those that are planned to stay
+		"app_id": {planned.AppID, next.AppID}, "primary_cvm_id": {planned.PrimaryCVMID, next.PrimaryCVMID},
+		"endpoint": {planned.Endpoint, next.Endpoint}, "status": {planned.Status, next.Status},
+	} {
+		if pair[0] != pair[1] {
+			return next, fmt.Errorf("%w: %s", errInconsistent, attr)
+		}
 	}
 	return next, nil
 }

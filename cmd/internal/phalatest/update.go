@@ -23,7 +23,9 @@ func (c *Client) update(ctx context.Context, want App, have State, changed []str
 		send  func(ctx context.Context, cvm string) error
 	}{
 		{[]string{attrSize, attrDisk}, func(ctx context.Context, cvm string) error { return c.resize(ctx, cvm, want, changed) }},
-		{[]string{attrFlags}, func(ctx context.Context, cvm string) error { return c.setFlags(ctx, cvm, want) }},
+		{[]string{attrFlags}, func(ctx context.Context, cvm string) error {
+			return c.setFlags(ctx, cvm, want, !slices.Equal(want.envKeys(), have.envKeys()))
+		}},
 		{[]string{attrImage}, func(ctx context.Context, cvm string) error {
 			return c.patch(ctx, call{path: cvmPath(cvm, "os-image")}.json(map[string]any{"os_image_name": want.Image}))
 		}},
@@ -38,7 +40,7 @@ func (c *Client) update(ctx context.Context, want App, have State, changed []str
 		if !slices.ContainsFunc(step.attrs, func(a string) bool { return slices.Contains(changed, a) }) {
 			continue
 		}
-		if err := onOne(ctx, list, step.send); err != nil {
+		if err := onOne(ctx, have.PrimaryCVMID, list, step.send); err != nil {
 			return nil, fmt.Errorf("update %s: %w", step.attrs[0], err)
 		}
 	}
@@ -56,15 +58,14 @@ func (c *Client) update(ctx context.Context, want App, have State, changed []str
 	return s, err
 }
 
-// onOne sends to the primary CVM, and after a 409 that stayed to the next one.
-func onOne(ctx context.Context, list []CVM, send func(ctx context.Context, cvm string) error) error {
-	primary := primaryOf(list)
-	err := send(ctx, primary.uuid())
+// onOne sends to the state's primary CVM, and after a 409 that stayed to the next one.
+func onOne(ctx context.Context, primary string, list []CVM, send func(ctx context.Context, cvm string) error) error {
+	err := send(ctx, primary)
 	for _, other := range list {
 		if statusOf(err) != http.StatusConflict {
 			return err
 		}
-		if other.uuid() != primary.uuid() {
+		if other.uuid() != primary {
 			err = send(ctx, other.uuid())
 		}
 	}
@@ -88,8 +89,12 @@ func (c *Client) resize(ctx context.Context, cvm string, want App, changed []str
 	return c.patch(ctx, call{path: cvmPath(cvm, "resources")}.viaTyped().json(body))
 }
 
-func (c *Client) setFlags(ctx context.Context, cvm string, want App) error {
-	body, err := c.do(ctx, call{method: http.MethodPost, path: cvmPath(cvm, "compose_file", "provision")}.json(want.composeFile()))
+func (c *Client) setFlags(ctx context.Context, cvm string, want App, otherKeys bool) error {
+	file, commit := want.composeFile(), map[string]any{}
+	if otherKeys {
+		file["update_env_vars"], commit["update_env_vars"] = true, true
+	}
+	body, err := c.do(ctx, call{method: http.MethodPost, path: cvmPath(cvm, "compose_file", "provision")}.json(file))
 	if err != nil {
 		return fmt.Errorf("provision compose file: %w", err)
 	}
@@ -99,7 +104,8 @@ func (c *Client) setFlags(ctx context.Context, cvm string, want App) error {
 	if err := json.Unmarshal(body, &p); err != nil || p.ComposeHash == "" {
 		return errors.New("compose update provision did not return compose_hash")
 	}
-	return c.patch(ctx, call{path: cvmPath(cvm, "compose_file")}.json(map[string]any{"compose_hash": p.ComposeHash}))
+	commit["compose_hash"] = p.ComposeHash
+	return c.patch(ctx, call{path: cvmPath(cvm, "compose_file")}.json(commit))
 }
 
 func (c *Client) setEnv(ctx context.Context, id string, want App) error {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
@@ -30,10 +31,11 @@ const phalaPace = 0.01
 type phalaUser struct {
 	*bundle
 
-	ctx    context.Context //nolint:containedctx // the test's
-	client *phalatest.Client
-	tf     *phalatest.Terraform
-	token  string
+	ctx       context.Context //nolint:containedctx // the test's
+	client    *phalatest.Client
+	tf        *phalatest.Terraform
+	workspace string
+	token     string
 }
 
 // phalaStack is a stack whose machines are quick.
@@ -44,7 +46,7 @@ func phalaStack(t *testing.T) *bundle {
 
 func (b *bundle) phalaUser(workspace string) *phalaUser {
 	b.t.Helper()
-	u := &phalaUser{bundle: b, ctx: b.t.Context(), token: b.NewToken(workspace, token.ScopeWrite)}
+	u := &phalaUser{bundle: b, ctx: b.t.Context(), workspace: workspace, token: b.NewToken(workspace, token.ScopeWrite)}
 	u.client = u.at(b.Platforms[0].URL)
 	u.tf = &phalatest.Terraform{Client: u.client}
 	return u
@@ -98,8 +100,8 @@ func (u *phalaUser) list() (ids []string) {
 func (u *phalaUser) specBelow(id string) (spec api.Spec) {
 	u.t.Helper()
 	var raw string
-	require.NoError(u.t, u.OwlDB.Raw(`SELECT spec FROM cvms WHERE id = ?`, id).Row().Scan(&raw))
-	require.NoError(u.t, json.Unmarshal([]byte(raw), &spec))
+	assert.NoError(u.t, u.OwlDB.Raw(`SELECT spec FROM cvms WHERE id = ?`, id).Row().Scan(&raw))
+	assert.NoError(u.t, json.Unmarshal([]byte(raw), &spec))
 	return spec
 }
 
@@ -151,18 +153,18 @@ func TestAnExistingClientLivesAWholeLife(t *testing.T) {
 	require.Equal(t, before.AppID, u.tf.State.AppID, "a name has its app for ever")
 }
 
-// machinesAre requires that Owl was told of all that was configured.
+// machinesAre checks that Owl was told of all that was configured.
 func (u *phalaUser) machinesAre(want phalatest.App) {
 	u.t.Helper()
 	for _, id := range u.tf.State.CVMIDs {
 		spec := u.specBelow(id)
-		require.Equal(u.t, []any{want.Size, *want.Image, *want.DiskSize, want.DockerCompose},
+		assert.Equal(u.t, []any{want.Size, *want.Image, *want.DiskSize, want.DockerCompose},
 			[]any{spec.InstanceType, *spec.Image, *spec.DiskSize, spec.ComposeFile.DockerComposeFile})
-		require.Equal(u.t, want.PreLaunchScript, spec.ComposeFile.PreLaunchScript)
-		require.Equal(u.t, []*bool{want.PublicLogs, want.PublicSysinfo, want.PublicTCBInfo, want.GatewayEnabled, want.SecureTime},
+		assert.Equal(u.t, want.PreLaunchScript, spec.ComposeFile.PreLaunchScript)
+		assert.Equal(u.t, []*bool{want.PublicLogs, want.PublicSysinfo, want.PublicTCBInfo, want.GatewayEnabled, want.SecureTime},
 			[]*bool{spec.ComposeFile.PublicLogs, spec.ComposeFile.PublicSysinfo, spec.ComposeFile.PublicTCBInfo, spec.ComposeFile.GatewayEnabled, spec.ComposeFile.SecureTime})
-		require.Len(u.t, spec.EnvKeys, len(want.Env))
-		require.NotEmpty(u.t, *spec.EncryptedEnv)
+		assert.Len(u.t, spec.EnvKeys, len(want.Env))
+		assert.NotEmpty(u.t, *spec.EncryptedEnv)
 	}
 }
 
