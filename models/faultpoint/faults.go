@@ -5,10 +5,8 @@ package faultpoint
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -16,70 +14,68 @@ import (
 // Variable is the environment variable that names the fault.
 const Variable = "ROOST_FAULT"
 
-// fault is what ROOST_FAULT asks for.
-type fault struct {
-	point  string // a point, or a step that is to be repeated
-	action string
-	pause  time.Duration
-	nth    int64
-	hits   atomic.Int64
+// asked is the source of faults; a typo must not pass for a fault survived.
+var asked = sync.OnceValue(func() *source { //nolint:gochecknoglobals // the environment is global
+	text := os.Getenv(Variable)
+	if file, ok := strings.CutPrefix(text, "@"); ok {
+		return &source{file: file}
+	}
+	s := &source{}
+	s.take(text)
+	return s
+})
+
+// source is where a process learns what is to befall it.
+type source struct {
+	file string // "": the text stands
+
+	mu    sync.Mutex
+	text  string
+	fault fault
+	hits  int64 // of the fault's point
 }
 
-// asked parses ROOST_FAULT once; a typo must not pass for a fault survived.
-var asked = sync.OnceValue(func() *fault { //nolint:gochecknoglobals // the environment is global
-	f, err := parse(os.Getenv(Variable))
+// fires returns the fault if this is the one time that it befalls the point.
+// A point that is a step's name is asked for its repetition.
+func (s *source) fires(point string, repetition bool) (fault, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file != "" {
+		text, _ := os.ReadFile(s.file) // no file, no fault
+		if string(text) != s.text {
+			s.take(string(text))
+		}
+	}
+	if s.fault.point != point || (s.fault.action == "repeat") != repetition {
+		return fault{}, false
+	}
+	if s.hits++; s.hits != s.fault.nth {
+		return fault{}, false
+	}
+	f := s.fault
+	if s.file != "" {
+		if os.Remove(s.file) != nil {
+			return fault{}, false // another process was faster
+		}
+		s.take("") // the same text may come again
+	}
+	fmt.Fprintf(os.Stderr, "fault point %s: %s\n", point, f.action)
+	return f, true
+}
+
+func (s *source) take(text string) {
+	f, err := parse(text)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", Variable, err)
 		os.Exit(2) //nolint:revive // of a test build
 	}
-	return f
-})
-
-func parse(text string) (*fault, error) {
-	if text == "" {
-		return &fault{}, nil
-	}
-	point, rest, ok := strings.Cut(text, ":")
-	if !ok || point == "" {
-		return nil, fmt.Errorf("%q is not POINT:ACTION", text)
-	}
-	f := &fault{point: point, nth: 1}
-	action, nth, counted := strings.Cut(rest, "@")
-	if counted {
-		n, err := strconv.ParseInt(nth, 10, 64)
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("%q does not count", nth)
-		}
-		f.nth = n
-	}
-	f.action = action
-	if length, ok := strings.CutPrefix(action, "sleep="); ok {
-		pause, err := time.ParseDuration(length)
-		if err != nil {
-			return nil, fmt.Errorf("parse sleep: %w", err)
-		}
-		f.action, f.pause = "sleep", pause
-	}
-	switch f.action {
-	case "kill", "panic", "stop", "sleep", "repeat":
-		return f, nil
-	}
-	return nil, fmt.Errorf("there is no action %q", action)
-}
-
-// fires reports whether this is the one time that the fault befalls the point.
-func (f *fault) fires(point string) bool {
-	if f.point != point || f.hits.Add(1) != f.nth {
-		return false
-	}
-	fmt.Fprintf(os.Stderr, "fault point %s: %s\n", point, f.action)
-	return true
+	s.text, s.fault, s.hits = text, f, 0
 }
 
 // Hit is a point that a fault can befall.
 func Hit(point string) {
-	f := asked()
-	if f.action == "repeat" || !f.fires(point) {
+	f, ok := asked().fires(point, false)
+	if !ok {
 		return
 	}
 	switch f.action {
@@ -95,11 +91,24 @@ func Hit(point string) {
 	}
 }
 
+// Poll runs an effect that returns how much it found to do.
+func Poll(name string, effect func() (found int, err error)) error {
+	found, err := effect()
+	if found == 0 {
+		return err
+	}
+	if _, ok := asked().fires(name, true); ok {
+		_, err = effect()
+	}
+	Hit(name + ".after")
+	return err
+}
+
 // Step runs one durable effect.
 func Step(name string, effect func() error) error {
 	Hit(name + ".before")
 	err := effect()
-	if f := asked(); f.action == "repeat" && f.fires(name) {
+	if _, ok := asked().fires(name, true); ok {
 		err = effect()
 	}
 	Hit(name + ".after")

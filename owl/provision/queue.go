@@ -132,13 +132,14 @@ func (q *queue[T]) claim(ctx context.Context, limit int, condition string, args 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resultTimeout)
 	defer cancel()
 	var rows []T
-	err := faultpoint.Step("owl.claim", func() error {
-		return q.db.WithContext(ctx).Raw(`WITH due AS MATERIALIZED (
+	err := faultpoint.Poll("owl.claim", func() (int, error) {
+		err := q.db.WithContext(ctx).Raw(`WITH due AS MATERIALIZED (
 				SELECT id FROM `+q.table+` WHERE due_at <= now()`+condition+`
 				ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
 			UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?), fence = fence + 1
 			WHERE id IN (SELECT id FROM due) RETURNING `+q.columns,
 			append(args, limit, q.lease.Seconds())...).Find(&rows).Error
+		return len(rows), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim due rows: %w", err)

@@ -106,12 +106,12 @@ func (r *Registry) DeleteFirewallRule(ctx context.Context, id api.ID) error {
 func (r *Registry) Reap(ctx context.Context, ttl time.Duration, limit int) (int64, error) {
 	var reaped int64
 	for _, table := range []string{"firewall_rules", "cvms"} {
-		err := faultpoint.Step("owl.reap", func() error {
+		err := faultpoint.Poll("owl.reap", func() (int, error) {
 			done := r.db.WithContext(ctx).Exec(`DELETE FROM `+table+` WHERE id IN (
 					SELECT id FROM `+table+` WHERE deleted_at < now() - make_interval(secs => ?)
 					ORDER BY deleted_at LIMIT ? FOR UPDATE SKIP LOCKED)`, ttl.Seconds(), limit)
 			reaped += done.RowsAffected
-			return done.Error
+			return int(done.RowsAffected), done.Error
 		})
 		if err != nil {
 			return reaped, fmt.Errorf("reap tombstones of %s: %w", table, err)

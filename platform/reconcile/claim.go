@@ -76,13 +76,14 @@ func (r *Reconciler) claim(ctx context.Context, limit int) ([]claimed, error) {
 
 func (r *Reconciler) claimDue(db *gorm.DB, limit int) ([]claimed, error) {
 	var rows []claimed
-	err := faultpoint.Step("platform.claim", func() error {
-		return db.Raw(`
+	err := faultpoint.Poll("platform.claim", func() (int, error) {
+		err := db.Raw(`
 		UPDATE cvms SET fence = fence + 1, attempts = attempts + 1,
 			reconcile_after = now() + ?::bigint * interval '1 microsecond'
 		WHERE id IN (SELECT id FROM cvms WHERE reconcile_after <= now()
 			ORDER BY reconcile_after LIMIT ? FOR UPDATE SKIP LOCKED)
 		RETURNING *`, r.cfg.Lease.Microseconds(), limit).Find(&rows).Error
+		return len(rows), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim due rows: %w", err)

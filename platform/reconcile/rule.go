@@ -59,7 +59,10 @@ type claimedRule struct {
 // the CVM is confirmed: the tombstone stops a late create.
 func (r *Reconciler) claimRules(ctx context.Context, limit int) (rules []claimedRule, err error) {
 	err = r.hold.Run("claim_rules", func() error {
-		return faultpoint.Step("platform.claim_rules", func() error { return r.claimDueRules(ctx, limit, &rules) })
+		return faultpoint.Poll("platform.claim_rules", func() (int, error) {
+			rules, err = r.claimDueRules(ctx, limit)
+			return len(rules), err
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim due rules: %w", err)
@@ -67,8 +70,8 @@ func (r *Reconciler) claimRules(ctx context.Context, limit int) (rules []claimed
 	return rules, nil
 }
 
-func (r *Reconciler) claimDueRules(ctx context.Context, limit int, rules *[]claimedRule) error {
-	return r.db.WithContext(ctx).Raw(`
+func (r *Reconciler) claimDueRules(ctx context.Context, limit int) (rules []claimedRule, err error) {
+	err = r.db.WithContext(ctx).Raw(`
 		WITH due AS (
 			SELECT f.id, NOT c.confirmed AND c.error_code IS NOT NULL AS doomed
 			FROM firewall_rules f JOIN cvms c ON c.id = f.cvm_id
@@ -78,7 +81,8 @@ func (r *Reconciler) claimDueRules(ctx context.Context, limit int, rules *[]clai
 		UPDATE firewall_rules f SET fence = fence + 1, attempts = attempts + 1,
 			reconcile_after = now() + ?::bigint * interval '1 microsecond'
 		FROM due WHERE f.id = due.id
-		RETURNING f.*, due.doomed`, limit, r.cfg.Lease.Microseconds()).Find(rules).Error
+		RETURNING f.*, due.doomed`, limit, r.cfg.Lease.Microseconds()).Find(&rules).Error
+	return rules, err
 }
 
 func (r *Reconciler) pushRules(ctx context.Context, rules []claimedRule) {

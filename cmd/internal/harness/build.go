@@ -33,6 +33,9 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
+// Binary is the path of a command, "platform" or "owl", as the harness runs it.
+func Binary(tb testing.TB, name string) string { tb.Helper(); return binary(tb, name) }
+
 // binary is the path of a built command.
 func binary(tb testing.TB, name string) string {
 	tb.Helper()

@@ -33,6 +33,9 @@
 // they say. A node may be started again whenever it has ended; it listens at
 // another port each time, and the proxies before it follow.
 //
+// Arm tells a process that runs what is to befall it, and Supervise has one
+// that was killed started again, so that a test can try fault after fault.
+//
 // # Checks
 //
 // Client records every answer in Stack.Journal. AtRest waits until nothing is

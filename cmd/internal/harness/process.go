@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,16 +40,19 @@ type Node struct {
 	path    string
 	environ []string
 	moved   func(url string) // hears of each new address, and of none
+	orders  string           // the file that ROOST_FAULT names; see Arm
 
-	mu   sync.Mutex
-	runs []*run
+	mu         sync.Mutex
+	runs       []*run
+	supervised bool
+	fired      []firing
 }
 
 // run is one process.
 type run struct {
 	cmd   *exec.Cmd
 	log   *lines
-	fault string // what ROOST_FAULT told it
+	fault string // what it was told to suffer
 	url   atomic.Pointer[string]
 	asked atomic.Bool   // to end
 	done  chan struct{} // closed once it was waited for
@@ -57,7 +61,11 @@ type run struct {
 // newNode makes a place for a process; its last one ends with the test.
 func newNode(tb testing.TB, name, path string, environ []string) *Node {
 	tb.Helper()
-	n := &Node{Name: name, tb: tb, path: path, environ: environ, moved: func(string) {}}
+	n := &Node{
+		Name: name, tb: tb, path: path, moved: func(string) {},
+		orders: filepath.Join(tb.TempDir(), "fault"),
+	}
+	n.environ = append([]string{"ROOST_FAULT=@" + n.orders}, environ...)
 	tb.Cleanup(n.close)
 	return n
 }
@@ -82,6 +90,15 @@ func (n *Node) Launch(env ...string) {
 	if n.Running() {
 		n.tb.Fatalf("%s runs already", n.Name)
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.launch(env); err != nil {
+		n.tb.Fatalf("start %s: %v", n.Name, err)
+	}
+}
+
+// launch is called with n.mu held.
+func (n *Node) launch(env []string) error {
 	r := &run{done: make(chan struct{})}
 	r.log = newLines(func(line string) { n.listen(r, line) })
 	for _, variable := range env {
@@ -89,22 +106,23 @@ func (n *Node) Launch(env ...string) {
 			r.fault = fault
 		}
 	}
+	r.fault += n.ordered()
 	r.cmd = exec.Command(n.path, "serve") //nolint:gosec,noctx // ours; it ends by signals
 	r.cmd.Env = append(append(cleanEnviron(), n.environ...), env...)
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	killWithParent(r.cmd.SysProcAttr)
 	if err := r.cmd.Start(); err != nil {
-		n.tb.Fatalf("start %s: %v", n.Name, err)
+		return err
 	}
-	n.mu.Lock()
 	n.runs = append(n.runs, r)
-	n.mu.Unlock()
 	go func() {
 		_ = r.cmd.Wait() // how it ended is in ProcessState
 		n.moved(nowhere)
+		n.replace(r, env)
 		close(r.done)
 	}()
+	return nil
 }
 
 // cleanEnviron is ours without anything that configures a service.
@@ -118,8 +136,13 @@ func cleanEnviron() []string {
 	return out
 }
 
-// listen waits for the line that names the address.
+// listen waits for the line that names the address, and for faults.
 func (n *Node) listen(r *run, line string) {
+	if what, ok := strings.CutPrefix(line, "fault point "); ok {
+		n.mu.Lock()
+		n.fired = append(n.fired, firing{what: what, at: time.Now(), run: r})
+		n.mu.Unlock()
+	}
 	var entry struct{ Msg, Addr string }
 	if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg != "serving" {
 		return
@@ -306,6 +329,9 @@ func (n *Node) Stop() {
 	}
 }
 
+// Terminate asks the process to end in order, and does not wait.
+func (n *Node) Terminate() { n.tb.Helper(); n.signal(syscall.SIGTERM) }
+
 // Freeze stops the process's clock: it keeps its connections and its locks,
 // and does nothing until Thaw.
 func (n *Node) Freeze() {
@@ -364,6 +390,7 @@ func poll(ctx context.Context, reached func(ctx context.Context) (bool, error)) 
 // close ends the last process and tells of every one that misbehaved.
 func (n *Node) close() {
 	n.mu.Lock()
+	n.supervised = false
 	runs := n.runs
 	n.mu.Unlock()
 	n.Misbehaved()

@@ -298,4 +298,7 @@ func (s *Stack) AwaitExchange(proxy *lossy.Proxy, wanted func(lossy.Exchange) bo
 }
 
 // FaultsEnded starts the clock that AtRest reads.
-func (s *Stack) FaultsEnded() { s.ended = time.Now() }
+func (s *Stack) FaultsEnded() { s.FaultsEndedAt(time.Now()) }
+
+// FaultsEndedAt starts it at a moment that has passed.
+func (s *Stack) FaultsEndedAt(at time.Time) { s.ended = at }
