@@ -9,7 +9,7 @@ import (
 // reapCVMs removes CVMs that have been gone for longer than the retention,
 // with their firewall rules. One that is due is being repaired and stays.
 func (m *Maintenance) reapCVMs(db *gorm.DB) (n int64, err error) {
-	err = faultpoint.Step("platform.reap_cvms", func() (err error) {
+	err = faultpoint.Poll("platform.reap_cvms", func() (int, error) {
 		n, err = exec(db, `
 			WITH old AS MATERIALIZED (
 				SELECT id FROM cvms
@@ -19,14 +19,14 @@ func (m *Maintenance) reapCVMs(db *gorm.DB) (n int64, err error) {
 				DELETE FROM firewall_rules f USING old WHERE f.cvm_id = old.id
 			)
 			DELETE FROM cvms c USING old WHERE c.id = old.id`, m.retention(), reapLimit)
-		return err
+		return int(n), err
 	})
 	return n, err
 }
 
 // reapRules removes rules whose CVM lives on.
 func (m *Maintenance) reapRules(db *gorm.DB) (n int64, err error) {
-	err = faultpoint.Step("platform.reap_firewall_rules", func() (err error) {
+	err = faultpoint.Poll("platform.reap_firewall_rules", func() (int, error) {
 		n, err = exec(db, `
 			WITH old AS MATERIALIZED (
 				SELECT id FROM firewall_rules
@@ -34,7 +34,7 @@ func (m *Maintenance) reapRules(db *gorm.DB) (n int64, err error) {
 				ORDER BY deleted_at LIMIT ? FOR UPDATE SKIP LOCKED
 			)
 			DELETE FROM firewall_rules f USING old WHERE f.id = old.id`, m.retention(), reapLimit)
-		return err
+		return int(n), err
 	})
 	return n, err
 }
@@ -65,8 +65,8 @@ type historyPage struct {
 // target), so this takes no index on cvms.
 func (m *Maintenance) reapOperations(db *gorm.DB) (n int64, full bool, err error) {
 	var page historyPage
-	err = faultpoint.Step("platform.reap_operations", func() error {
-		return db.Raw(`
+	err = faultpoint.Poll("platform.reap_operations", func() (int, error) {
+		err := db.Raw(`
 			WITH page AS MATERIALIZED (
 				SELECT id, created_at FROM operations WHERE id > ? ORDER BY id LIMIT ?
 			), old AS MATERIALIZED (
@@ -85,6 +85,7 @@ func (m *Maintenance) reapOperations(db *gorm.DB) (n int64, full bool, err error
 			SELECT COALESCE(max(id), '') AS last, count(*) AS seen, (SELECT count(*) FROM gone) AS gone,
 				COALESCE(bool_or(created_at < now() - ?::bigint * interval '1 microsecond'), false) AS old
 			FROM page`, m.history.after, reapLimit, m.retention(), m.retention()).Take(&page).Error
+		return int(page.Gone), err
 	})
 	if err != nil {
 		return 0, false, err

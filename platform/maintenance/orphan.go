@@ -85,7 +85,7 @@ func (m *Maintenance) recordOrphans(ctx context.Context, alive []models.Orphan) 
 		args = append(args, o.ID, o.Kind, o.Name, o.AppID, o.CVMID, o.Generation)
 	}
 	var rows []models.Orphan
-	err = faultpoint.Step("platform.sweep_orphan", func() (err error) {
+	err = faultpoint.Poll("platform.sweep_orphan", func() (int, error) {
 		rows, err = query[models.Orphan](ctx, m, `
 			WITH v (id, kind, name, app_id, cvm_id, generation) AS (VALUES `+
 			tuples("(?::uuid, ?::text, ?::text, ?::uuid, ?::uuid, ?::bigint)", len(alive))+`)
@@ -93,7 +93,7 @@ func (m *Maintenance) recordOrphans(ctx context.Context, alive []models.Orphan) 
 			SELECT * FROM v WHERE NOT (`+known+`) ORDER BY id
 			ON CONFLICT (id) DO UPDATE SET last_seen_at = now(), generation = excluded.generation
 			RETURNING *`, args...)
-		return err
+		return len(rows), err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("record orphans: %w", err)
@@ -125,9 +125,9 @@ func (m *Maintenance) logOrphan(ctx context.Context, o models.Orphan) {
 // forgetOrphans drops those that a whole sweep has not seen: deleted at Owl,
 // or known here since.
 func (m *Maintenance) forgetOrphans(ctx context.Context, began time.Time) (n int64, err error) {
-	err = faultpoint.Step("platform.sweep_forget", func() (err error) {
+	err = faultpoint.Poll("platform.sweep_forget", func() (int, error) {
 		n, err = m.update(ctx, `DELETE FROM orphans WHERE last_seen_at < ?`, began)
-		return err
+		return int(n), err
 	})
 	if err != nil {
 		return n, fmt.Errorf("forget orphans: %w", err)
@@ -164,7 +164,11 @@ func (m *Maintenance) deleteAtOwl(ctx context.Context, o models.Orphan) error {
 	if err != nil && !reconcile.DeletionConfirmed(err) {
 		return fmt.Errorf("delete orphan %s at Owl: %w", o.ID, err)
 	}
-	if _, err := m.update(ctx, `DELETE FROM orphans WHERE id = ? AND decision = 'delete'`, o.ID); err != nil {
+	err = faultpoint.Step("platform.sweep_deleted", func() error {
+		_, err := m.update(ctx, `DELETE FROM orphans WHERE id = ? AND decision = 'delete'`, o.ID)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("forget deleted orphan %s: %w", o.ID, err)
 	}
 	m.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "deleted an orphan, as was decided",

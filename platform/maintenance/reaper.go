@@ -108,7 +108,7 @@ func exec(db *gorm.DB, sql string, args ...any) (int64, error) {
 // holds the row's lock and is skipped, or it comes later and finds no row, or,
 // between the two, the lock is waited for here and expires_at read again.
 func (m *Maintenance) reapKeys(db *gorm.DB) (n int64, err error) {
-	err = faultpoint.Step("platform.reap_keys", func() (err error) {
+	err = faultpoint.Poll("platform.reap_keys", func() (int, error) {
 		n, err = exec(db, `
 			WITH dead AS MATERIALIZED (
 				SELECT k.workspace_id, k.key FROM idempotency_keys k
@@ -118,7 +118,7 @@ func (m *Maintenance) reapKeys(db *gorm.DB) (n int64, err error) {
 			)
 			DELETE FROM idempotency_keys k USING dead
 			WHERE k.workspace_id = dead.workspace_id AND k.key = dead.key`, reapLimit)
-		return err
+		return int(n), err
 	})
 	return n, err
 }
@@ -126,7 +126,7 @@ func (m *Maintenance) reapKeys(db *gorm.DB) (n int64, err error) {
 // reapProvisions leaves the specs to reapSpecs: whoever renews a provision
 // locks its spec first, and two orders of locking would be a deadlock.
 func (m *Maintenance) reapProvisions(db *gorm.DB) (n int64, err error) {
-	err = faultpoint.Step("platform.reap_provisions", func() (err error) {
+	err = faultpoint.Poll("platform.reap_provisions", func() (int, error) {
 		n, err = exec(db, `
 			WITH expired AS MATERIALIZED (
 				SELECT app_id, compose_hash FROM provisions WHERE expires_at <= now()
@@ -134,7 +134,7 @@ func (m *Maintenance) reapProvisions(db *gorm.DB) (n int64, err error) {
 			)
 			DELETE FROM provisions p USING expired
 			WHERE p.app_id = expired.app_id AND p.compose_hash = expired.compose_hash`, reapLimit)
-		return err
+		return int(n), err
 	})
 	return n, err
 }
@@ -148,7 +148,7 @@ func (m *Maintenance) reapProvisions(db *gorm.DB) (n int64, err error) {
 // The three columns have no indexes: all references are read once, which costs
 // less than to keep three indexes on the table that every create writes.
 func (m *Maintenance) reapSpecs(db *gorm.DB) (n int64, err error) {
-	err = faultpoint.Step("platform.reap_specs", func() (err error) {
+	err = faultpoint.Poll("platform.reap_specs", func() (int, error) {
 		n, err = exec(db, `
 			WITH loose AS MATERIALIZED (
 				SELECT id FROM specs
@@ -161,7 +161,7 @@ func (m *Maintenance) reapSpecs(db *gorm.DB) (n int64, err error) {
 				LIMIT ? FOR UPDATE OF s SKIP LOCKED
 			)
 			DELETE FROM specs s USING old WHERE s.id = old.id`, reapLimit)
-		return err
+		return int(n), err
 	})
 	return n, err
 }

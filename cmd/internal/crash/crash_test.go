@@ -146,10 +146,13 @@ func (c *bench) send(method, path, body string) *apitest.Reply {
 	c.number++
 	call := c.stack.Client().Request(method, path, body)
 	if method != http.MethodDelete {
-		call = call.Key(fmt.Sprintf("%s-%d", c.fault, c.number))
+		call = call.Key(c.key())
 	}
 	return c.stack.Insist(call)
 }
+
+// key is that of the newest request.
+func (c *bench) key() string { return c.fault + "-" + strconv.Itoa(c.number) }
 
 // name is one that no case had before.
 func (c *bench) name() string {

@@ -36,6 +36,20 @@ func crashes() map[string]trial {
 		"platform.push_rule_deletion": ruleDeletion,
 		"platform.settle_rule":        rule,
 
+		"platform.reap_keys":           by(outlivesAKey).over(tidy()),
+		"platform.reap_provisions":     by(outlivesAProvision).over(tidy()),
+		"platform.reap_specs":          by(outlivesAProvision).over(tidy()),
+		"platform.reap_cvms":           by(outlivesACVM).over(tidy()),
+		"platform.reap_firewall_rules": by(outlivesARule).over(tidy()),
+		"platform.reap_operations":     by(outlivesAnOperation).over(tidy()),
+		"platform.sweep_turn":          by(sweeps).over(tidy()),
+		"platform.sweep_due":           by(restoresOwl).over(tidy()),
+		"platform.sweep_due_rules":     by(restoresOwlsRules).over(tidy()),
+		"platform.sweep_orphan":        by(findsAnOrphan).over(tidy()),
+		"platform.sweep_forget":        by(losesAnOrphan).over(tidy()),
+		"platform.sweep_delete":        by(deletesAnOrphan).over(tidy()),
+		"platform.sweep_deleted":       by(deletesAnOrphan).over(tidy()),
+
 		"owl.insert":           {ways: []way{{name: "cvm", prepare: creates}, {name: "rule", prepare: addsRule}}},
 		"owl.apply":            power,
 		"owl.tombstone":        deletion,
@@ -99,6 +113,11 @@ func requests() []way {
 // lease is left alone.
 func longBoot() harness.Options {
 	return harness.Options{OwlEnv: []string{"OWL_SIM_BOOT=" + (harness.Lease * 4 / 5).String()}}
+}
+
+// tidy is a Platform that cleans up all the time.
+func tidy() harness.Options {
+	return harness.Options{PlatformEnv: []string{"PLATFORM_SWEEP_INTERVAL=200ms"}}
 }
 
 func creates(c *bench) func() {
@@ -264,7 +283,7 @@ func losesACVM(c *bench) func() {
 		c.await(func() bool {
 			return harness.Rows[bool](c.stack, c.stack.PlatformDB, `SELECT confirmed FROM cvms WHERE id = ?`, cvm.VMUUID)[0]
 		})
-		require.NoError(c.t, c.stack.OwlDB.Exec(`DELETE FROM cvms WHERE id = ?`, cvm.VMUUID).Error)
+		c.exec(c.stack.OwlDB, `DELETE FROM cvms WHERE id = ?`, cvm.VMUUID)
 		c.shows(cvm.VMUUID, "create start")
 	}
 }
@@ -328,20 +347,12 @@ func losesPower(c *bench) func() {
 // outlivesATombstone has a deletion become too old to be remembered.
 func outlivesATombstone(c *bench) func() {
 	id := api.NewMinter().ID()
-	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodDelete, c.victim.URL()+"/v1/cvms/"+id.String(), http.NoBody)
-	require.NoError(c.t, err)
-	req.Header.Set("Authorization", "Bearer "+c.stack.OwlToken)
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(c.t, err)
-	require.NoError(c.t, resp.Body.Close())
-	require.Equal(c.t, http.StatusNoContent, resp.StatusCode)
+	c.atOwl(http.MethodDelete, "/v1/cvms/"+id.String(), "", http.StatusNoContent)
 	c.stack.AwaitRest()
-	require.NoError(c.t, c.stack.OwlDB.Exec(`UPDATE cvms SET deleted_at = deleted_at - interval '31 days' WHERE id = ?`, id).Error)
+	c.exec(c.stack.OwlDB, `UPDATE cvms SET deleted_at = deleted_at - interval '31 days' WHERE id = ?`, id)
 	return func() {
 		c.victim.Kill()
 		c.victim.Launch()
-		c.await(func() bool {
-			return len(harness.Rows[int](c.stack, c.stack.OwlDB, `SELECT 1 FROM cvms WHERE id = ?`, id)) == 0
-		})
+		c.awaitGone(c.stack.OwlDB, "cvms WHERE id = ?", id)
 	}
 }

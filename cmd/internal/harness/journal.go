@@ -57,6 +57,14 @@ func (j *Journal) Forget(key string) {
 	j.acknowledged = slices.DeleteFunc(j.acknowledged, func(a Acknowledged) bool { return a.Key == key })
 }
 
+// ForgetAll drops everything that was promised, for tests in which so much
+// time passes that it may be forgotten.
+func (j *Journal) ForgetAll() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.acknowledged = nil
+}
+
 // recorder is a transport that keeps the journal.
 type recorder struct {
 	journal *Journal

@@ -279,6 +279,7 @@ func (r *rest) machineFaults() (out []string) {
 		switch {
 		case n != 1:
 			report(id, fmt.Sprintf("was created %d times", n))
+		case !ok && removed[id]: // and its tombstone has had its time
 		case !ok:
 			report(id, "is unknown to Owl")
 		case theirs.Deleted != removed[id]:
