@@ -393,7 +393,9 @@ func (n *Node) close() {
 	n.supervised = false
 	runs := n.runs
 	n.mu.Unlock()
-	n.Misbehaved()
+	for _, fault := range n.misbehaviour() {
+		n.tb.Errorf("%s", fault)
+	}
 	if n.Running() {
 		_ = runs[len(runs)-1].cmd.Process.Kill() // fails only for one that has ended
 		<-runs[len(runs)-1].done
@@ -406,16 +408,16 @@ func (n *Node) close() {
 	}
 }
 
-// Misbehaved fails the test if a process has ended unasked, panicked or raced.
-func (n *Node) Misbehaved() {
-	n.tb.Helper()
+// misbehaviour names the processes that ended unasked, panicked or raced.
+func (n *Node) misbehaviour() (out []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, r := range n.runs {
 		for _, fault := range r.misbehaviour() {
-			n.tb.Errorf("%s, process %d: %s", n.Name, i+1, fault)
+			out = append(out, fmt.Sprintf("%s, process %d: %s", n.Name, i+1, fault))
 		}
 	}
+	return out
 }
 
 func (r *run) misbehaviour() (out []string) {

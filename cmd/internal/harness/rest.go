@@ -79,10 +79,10 @@ func (s *Stack) Check() {
 	if !s.KeysExpire {
 		faults = append(faults, s.Journal.contradictions()...)
 	}
+	s.Each(func(n *Node) { faults = append(faults, n.misbehaviour()...) })
 	for _, fault := range faults {
 		s.T.Errorf("at rest: %s", fault)
 	}
-	s.Each((*Node).Misbehaved)
 }
 
 // unfinished names what is still to be done.
@@ -330,20 +330,20 @@ func (s *Stack) unasked(promised map[string]bool) (out []string) {
 	s.T.Helper()
 	type made struct {
 		Operation string
-		CVMs      int
+		Made      int
 		Targets   int
 		Keyed     bool
 	}
 	for _, m := range rows[made](s.T, s.PlatformDB, `
-		SELECT c.create_operation_id AS operation, count(*) AS cvms,
+		SELECT c.create_operation_id AS operation, count(*) AS made,
 			(SELECT count(*) FROM operation_targets t WHERE t.operation_id = c.create_operation_id) AS targets,
 			EXISTS (SELECT FROM idempotency_keys k WHERE k.operation_id = c.create_operation_id) AS keyed
 		FROM cvms c GROUP BY c.create_operation_id`) {
-		if m.CVMs > m.Targets {
-			out = append(out, fmt.Sprintf("the operation %s was for %d CVMs and made %d", m.Operation, m.Targets, m.CVMs))
+		if m.Made > m.Targets {
+			out = append(out, fmt.Sprintf("the operation %s was for %d CVMs and made %d", m.Operation, m.Targets, m.Made))
 		}
 		if !m.Keyed && !promised[m.Operation] && !s.KeysExpire {
-			out = append(out, fmt.Sprintf("the operation %s made %d CVMs, and no key and no answer names it", m.Operation, m.CVMs))
+			out = append(out, fmt.Sprintf("the operation %s made %d CVMs, and no key and no answer names it", m.Operation, m.Made))
 		}
 	}
 	for _, drift := range rows[int](s.T, s.PlatformDB, `SELECT w.cvms - (SELECT count(*) FROM cvms c

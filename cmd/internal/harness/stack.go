@@ -85,7 +85,7 @@ func Start(tb testing.TB, o Options) *Stack {
 	tb.Helper()
 	s := &Stack{
 		T: tb, SimDir: filepath.Join(tb.TempDir(), "sim"), OwlToken: rand.Text(), Journal: newJournal(),
-		platformURL: o.PlatformURL, owlURL: o.OwlURL, ended: time.Now(),
+		platformURL: o.PlatformURL, owlURL: o.OwlURL,
 	}
 	// Each call is a connection of its own: http.Transport repeats what was
 	// lost on one that it had kept, and a test would not see the loss.
@@ -102,6 +102,7 @@ func Start(tb testing.TB, o Options) *Stack {
 		s.Each(func(n *Node) { n.Launch() })
 		s.Each(func(n *Node) { n.AwaitReady() })
 	}
+	s.FaultsEnded()
 	return s
 }
 
