@@ -84,7 +84,7 @@ latency:
 # Without -race, which makes it four times as long; with it `go test ./...` makes
 # 200 of the 10,000 calls. The sim syncs each machine's file: where memory can
 # hold them (and the database), that costs nothing.
-conformance:
+conformance: ## Make 10,000 creates through a lossy network, and find 10,000 machines
 	if [ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 3000000 ] 2>/dev/null; then export TMPDIR=/dev/shm; fi; \
 	ROOST_TEST_CONFORMANCE=10000 $(WITHPG) go test -count=1 -v -run '^TestEveryCreateThroughALossyNetwork' ./cmd/internal/stack
 

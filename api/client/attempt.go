@@ -255,15 +255,17 @@ func (c *Client) logAttempt(ctx context.Context, cl call, x exchange, took time.
 		slog.Int("status", x.status), slog.String("verdict", string(x.verdict)),
 		slog.Int64("duration_ms", took.Milliseconds()),
 	}
-	for name, value := range map[string]string{
-		"request_id": x.requestID, "idempotency_key": cl.key, "error_code": string(x.problem.ErrorCode),
-	} {
-		if value != "" {
-			attrs = append(attrs, slog.String(name, value))
-		}
-	}
+	var failure string
 	if x.err != nil {
-		attrs = append(attrs, slog.String("error", x.err.Error()))
+		failure = x.err.Error()
+	}
+	for _, a := range []slog.Attr{
+		slog.String("request_id", x.requestID), slog.String("idempotency_key", cl.key),
+		slog.String("error_code", string(x.problem.ErrorCode)), slog.String("error", failure),
+	} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
 	}
 	c.log.LogAttrs(ctx, slog.LevelDebug, "roost: attempt", attrs...)
 }
