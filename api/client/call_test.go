@@ -237,12 +237,14 @@ func TestADefiniteRefusalIsNeverRepeated(t *testing.T) {
 func TestAServerThatForbidsToRepeatIsObeyed(t *testing.T) {
 	t.Parallel()
 	for _, code := range []api.Code{api.CodeUnavailable, api.CodeInternal, api.CodeKeyInProgress, api.CodeRateLimited} {
-		b := setup(t, client.Retry{}, problem(&api.Error{Code: code, NotRetryable: true}, "Retry-After: 1"))
-		_, err := b.RestartCVM(t.Context(), vmID)
-		require.False(t, fail(t, err).Retryable)
-		require.Len(t, b.requests(), 1, code)
-		unknown := code == api.CodeUnavailable || code == api.CodeInternal
-		require.Equal(t, unknown, client.IsUnknown(err), code)
+		synctest.Test(t, func(t *testing.T) {
+			b := setup(t, client.Retry{}, problem(&api.Error{Code: code, NotRetryable: true}, "Retry-After: 1"))
+			_, err := b.RestartCVM(t.Context(), vmID)
+			require.False(t, fail(t, err).Retryable)
+			require.Len(t, b.requests(), 1, code)
+			unknown := code == api.CodeUnavailable || code == api.CodeInternal
+			require.Equal(t, unknown, client.IsUnknown(err), code)
+		})
 	}
 }
 

@@ -147,7 +147,7 @@ func TestAWrongEndpointIsNotTriedForMinutes(t *testing.T) {
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	for _, wrong := range []string{strings.Replace(plain.URL, "http:", "https:", 1), secure.URL} {
-		c, err := client.New(client.Config{Endpoint: wrong, Token: secret})
+		c, err := client.New(client.Config{Endpoint: wrong, Token: secret, Retry: client.Retry{Deadline: 5 * time.Second}})
 		require.NoError(t, err)
 		_, err = c.StopCVM(t.Context(), vmID)
 		e := fail(t, err)
@@ -165,7 +165,7 @@ func TestARedirectIsNotFollowedAndTheTokenIsShownToNobodyElse(t *testing.T) {
 		say(w, 200, cvmBody)
 	}))
 	t.Cleanup(elsewhere.Close)
-	c, _ := listening(t, client.Retry{}, func(w http.ResponseWriter, r *http.Request) {
+	c, _ := listening(t, client.Retry{Deadline: 5 * time.Second}, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 	})
 	_, err := c.StopCVM(t.Context(), vmID)
@@ -178,7 +178,7 @@ func TestARedirectIsNotFollowedAndTheTokenIsShownToNobodyElse(t *testing.T) {
 
 func TestAnAnswerOverTheLimitIsNotReadOn(t *testing.T) {
 	t.Parallel()
-	c, _ := listening(t, client.Retry{}, func(w http.ResponseWriter, _ *http.Request) {
+	c, _ := listening(t, client.Retry{Deadline: 10 * time.Second}, func(w http.ResponseWriter, _ *http.Request) {
 		chunk := bytes.Repeat([]byte(" "), 1<<20)
 		for {
 			if _, err := w.Write(chunk); err != nil {

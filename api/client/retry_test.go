@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -267,6 +268,33 @@ func TestACallWaitsForItsTurnInTheBudget(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 4, r.Attempts)
 		require.InDelta(t, 20, time.Since(start).Seconds(), 0.1)
+	})
+}
+
+// TestACallThatEndsForWantOfATurnLeavesItToOthers: else a crowd of calls in a
+// hurry would starve one that has time.
+func TestACallThatEndsForWantOfATurnLeavesItToOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		quick := client.Retry{BudgetBurst: 1, BudgetPerSecond: 0.1, MinBackoff: time.Millisecond, Deadline: -1}
+		b := setup(t, quick, lost)
+		hurry := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := b.StopCVM(ctx, vmID)
+			return err
+		}
+		for range 20 {
+			require.ErrorIs(t, hurry(), client.ErrBudget)
+		}
+		b.mu.Lock()
+		b.answers = append(b.answers, slices.Repeat([]answer{lost}, len(b.sent))...)
+		b.answers = append(b.answers, accepted)
+		b.mu.Unlock()
+		start := time.Now()
+		_, err := b.StopCVM(t.Context(), vmID)
+		require.NoError(t, err)
+		require.Less(t, time.Since(start), 11*time.Second)
 	})
 }
 
