@@ -25,6 +25,8 @@ import (
 	"roost/api"
 	"roost/api/apitest"
 	"roost/api/openapitest"
+	"roost/models/migrations"
+	"roost/models/pg"
 	"roost/models/pgtest"
 	"roost/owl"
 	"roost/owl/driver/sim"
@@ -32,8 +34,8 @@ import (
 	"roost/platform/token"
 )
 
-// owlToken is what Platform shows Owl in these tests.
-const owlToken = "stack"
+// OwlToken is what Platform shows Owl in these tests.
+const OwlToken = "stack"
 
 // Options adjust a Stack. The zero value is one node of each.
 type Options struct {
@@ -49,6 +51,7 @@ type Options struct {
 type Stack struct {
 	T          testing.TB
 	PlatformDB *gorm.DB
+	PlatformAt string // the URL of PlatformDB
 	OwlDB      *gorm.DB
 	SimDir     string
 	Platforms  []*Node
@@ -61,9 +64,14 @@ type Stack struct {
 func Start(tb testing.TB, o Options) *Stack {
 	tb.Helper()
 	s := &Stack{
-		T: tb, PlatformDB: pgtest.Platform(tb), OwlDB: pgtest.Owl(tb), SimDir: tb.TempDir(),
+		T: tb, OwlDB: pgtest.Owl(tb), SimDir: tb.TempDir(),
 		Logger: slog.New(slog.DiscardHandler),
 	}
+	s.PlatformAt = pgtest.URL(tb, migrations.Platform())
+	var err error
+	s.PlatformDB, err = pg.Open(tb.Context(), pg.Config{URL: s.PlatformAt, AppName: "roost-test"}, s.Logger)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, pg.Close(s.PlatformDB)) })
 	if o.Log != nil {
 		s.Logger = slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -111,7 +119,7 @@ func (s *Stack) startOwl(o Options) *Node {
 		driver, err := sim.New(config)
 		require.NoError(s.T, err)
 		svc, err := owl.New(owl.Config{
-			DB: s.OwlDB, Driver: driver, Token: owlToken, Logger: s.Logger, Registry: prometheus.NewRegistry(),
+			DB: s.OwlDB, Driver: driver, Token: OwlToken, Logger: s.Logger, Registry: prometheus.NewRegistry(),
 			Lease: 2 * time.Second,
 		})
 		require.NoError(s.T, err)
@@ -121,7 +129,7 @@ func (s *Stack) startOwl(o Options) *Node {
 
 func (s *Stack) startPlatform(o Options) *Node {
 	cfg := platform.Config{
-		DB: s.PlatformDB, Logger: s.Logger, OwlURL: s.Owls[0].URL, OwlToken: owlToken,
+		DB: s.PlatformDB, Logger: s.Logger, OwlURL: s.Owls[0].URL, OwlToken: OwlToken,
 		OwlHTTP: openapitest.OwlClient(s.T), // what Platform sends is held against Owl's document
 
 		KeyTTL: 24 * time.Hour, KeyWait: 5 * time.Second, ProvisionTTL: time.Hour, MaxCVMs: 1000,
