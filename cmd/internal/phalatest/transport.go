@@ -34,12 +34,15 @@ type Config struct {
 	Key    string
 	// Pace is by what the provider's waits are multiplied. 1 is its own pace.
 	Pace float64
+	// Watch may look at every exchange. It must change nothing. May be nil.
+	Watch func(http.RoundTripper) http.RoundTripper
 }
 
 // Client sends requests. It is safe for one goroutine at a time.
 type Client struct {
 	cfg  Config
 	http *http.Client
+	wire *http.Transport
 
 	mu        sync.Mutex
 	writes    []string // "METHOD route" of each write, in order, repeats included
@@ -49,11 +52,16 @@ type Client struct {
 
 // New makes a client. It makes no call.
 func New(cfg Config) *Client {
-	return &Client{cfg: cfg, http: &http.Client{Timeout: clientTimeout, Transport: &http.Transport{}}}
+	wire := &http.Transport{}
+	c := &Client{cfg: cfg, wire: wire, http: &http.Client{Timeout: clientTimeout, Transport: wire}}
+	if cfg.Watch != nil {
+		c.http.Transport = cfg.Watch(wire)
+	}
+	return c
 }
 
 // Close ends its connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.wire.CloseIdleConnections() }
 
 // KillAfter kills the client right after its n-th write from now on was answered.
 func (c *Client) KillAfter(n int) {

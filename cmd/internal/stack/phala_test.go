@@ -19,6 +19,7 @@ import (
 
 	"roost/api"
 	"roost/api/apitest"
+	"roost/api/openapitest"
 	"roost/cmd/internal/phalatest"
 	"roost/cmd/internal/stack"
 	"roost/platform/token"
@@ -52,9 +53,17 @@ func (b *bundle) phalaUser(workspace string) *phalaUser {
 	return u
 }
 
-// at is another client of this user, who goes by another way.
+// at is another client of this user, who goes by another way. What it sends
+// and reads is held against the OpenAPI document.
 func (u *phalaUser) at(url string) *phalatest.Client {
-	c := phalatest.New(phalatest.Config{Prefix: url + "/api/v1", Key: u.token, Pace: phalaPace})
+	document, err := openapitest.Platform()
+	require.NoError(u.t, err)
+	c := phalatest.New(phalatest.Config{
+		Prefix: url + "/api/v1", Key: u.token, Pace: phalaPace,
+		Watch: func(wire http.RoundTripper) http.RoundTripper {
+			return document.Transport(wire, func(err error) { u.t.Errorf("%v", err) })
+		},
+	})
 	u.t.Cleanup(c.Close)
 	return c
 }
@@ -77,6 +86,9 @@ func (u *phalaUser) settled(want phalatest.App) {
 	require.Empty(u.t, changed)
 	require.Equal(u.t, u.list(), u.tf.State.CVMIDs)
 	require.Len(u.t, u.tf.State.CVMIDs, want.Replicas)
+	for i, instance := range u.tf.State.Instances {
+		require.Equal(u.t, u.tf.State.CVMIDs[i], instance.VMUUID, "created_at, as text, is the order of the list")
+	}
 }
 
 func (u *phalaUser) apply(want phalatest.App) {
@@ -173,7 +185,7 @@ func (u *phalaUser) machinesAre(want phalatest.App) {
 func TestTheLeastThatCanBeConfiguredIsEnough(t *testing.T) {
 	t.Parallel()
 	u := phalaStack(t).phalaUser("acme")
-	want := phalatest.App{Name: "web", Size: "tdx.small", DockerCompose: "services: {}", Replicas: 1}
+	want := phalatest.App{Name: "web", Size: "tdx.small", DockerCompose: "services: {}", Replicas: 1, Listed: true}
 	u.apply(want)
 	require.Equal(t, "dstack-0.5.7", *u.tf.State.Image)
 	want.Replicas, want.Size = 2, "tdx.large"
