@@ -32,7 +32,7 @@ WITHPG := go run ./models/pgtest/withpg
 # The packages whose tests reach pgtest, directly or not.
 PG_PACKAGES = go list -test -f '{{$$p := .ForTest}}{{range .Deps}}{{if eq . "roost/models/pgtest"}}{{$$p}}{{end}}{{end}}' ./... | sort -u | grep .
 
-.PHONY: help run build test test-containers check converged latency conformance lint fmt fmt-check
+.PHONY: help run build test transcript test-containers check converged latency conformance lint fmt fmt-check
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ else
 	cd $(PROVIDER) && go test $$(go list ./... | grep -v /acceptance$$)
 	@echo "NOT TESTED: the Terraform provider against Terraform; there is none on PATH, and TF_ACC_TERRAFORM_PATH names none" >&2
 endif
+
+transcript: ## Write what the README shows of the command line, by running it
+	$(WITHPG) go test -count=1 -p 1 -parallel 1 -run '^TestREADME' ./cmd/roost -update
 
 test-containers: ## Run the tests that use Postgres on testcontainers (needs Docker)
 	ROOST_TEST_DB=containers $(WITHPG) go test -count=1 $$($(PG_PACKAGES))

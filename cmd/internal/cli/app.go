@@ -47,7 +47,7 @@ func (t *tool) appList() *cobra.Command {
 
 func (t *tool) appGet() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get NAME", Short: "Show one app and its CVMs", Args: takes("NAME"),
+		Use: "get NAME|ID", Short: "Show one app and its CVMs", Args: takes("NAME|ID"),
 		RunE: t.run(func(s *session) error {
 			name := s.args[0]
 			id, err := s.app()
@@ -91,7 +91,7 @@ func (s *session) settle(app api.ID) error {
 func (t *tool) appScale() *cobra.Command {
 	var count int
 	cmd := &cobra.Command{
-		Use: "scale NAME", Short: "Say how many CVMs an app is to have", Args: takes("NAME"),
+		Use: "scale NAME|ID", Short: "Say how many CVMs an app is to have", Args: takes("NAME|ID"),
 		Long: "Says how many CVMs the app is to have, the first one included. Copies are made of the oldest that has\n" +
 			"not failed; the newest go first, the first one never.",
 		Example: "  roost app scale hello --replicas 3 --wait",
@@ -120,14 +120,14 @@ func (t *tool) appScale() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().IntVar(&count, "replicas", 0, fmt.Sprintf("how many, 1 to %d", api.MaxCount))
+	cmd.Flags().IntVar(&count, "replicas", 0, fmt.Sprintf("how many, the first one included: a `NUMBER` from 1 to %d", api.MaxCount))
 	t.completeArgs(cmd, appNames)
 	return flagsOfChange(cmd)
 }
 
 func (t *tool) appDelete() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "delete NAME", Short: "Delete all CVMs of an app", Args: takes("NAME"),
+		Use: "delete NAME|ID", Short: "Delete all CVMs of an app", Args: takes("NAME|ID"),
 		Long: "Deletes all CVMs of an app, first to last; the app goes with its last one, and its name keeps its ID\n" +
 			"for ever. " + deleteLong,
 		RunE: t.run(func(s *session) error {

@@ -61,7 +61,7 @@ func operationOf(cvm api.CVM) string {
 func flagsOfChange(cmd *cobra.Command) *cobra.Command { return flagsOfWait(flagOfKey(cmd)) }
 
 func flagOfKey(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().String(keyFlag, "", "key of this one wish; a repeat under it does nothing twice (default: a new one)")
+	cmd.Flags().String(keyFlag, "", "`KEY` of this one wish: repeated under it, nothing is done twice (default: a new one)")
 	return cmd
 }
 
@@ -126,24 +126,9 @@ func (s *session) failed(c change, err error) error {
 	}
 	f.repeat = s.repeatCommand()
 	if s.key != "" {
-		f.ask = s.askCommand()
+		f.ask = s.otherCommand("key", "show", s.key)
 	}
 	return f
-}
-
-// askCommand asks for the key at the place where the change went.
-func (s *session) askCommand() string {
-	words := []word{{text: program(s.env.Program)}, {text: "key"}, {text: "show"}}
-	words = append(words, s.pins()...)
-	for _, name := range []string{"context", "endpoint", "token"} {
-		if f := s.cmd.Flags().Lookup(name); f != nil && f.Changed {
-			words = append(words, s.flagWords(f)...)
-		}
-	}
-	if s.key[0] == '-' {
-		words = append(words, word{text: "--"})
-	}
-	return join(append(words, word{text: s.key}))
 }
 
 // noteAnswer says on stderr what stdout's data cannot: whether this request did

@@ -11,6 +11,8 @@ import (
 type tool struct {
 	env   Env
 	flags globals
+
+	endpoint string // where requests went, for errors
 }
 
 // Run runs one command line and returns the exit code, everything said. extra
@@ -30,8 +32,7 @@ const rootLong = `Roost runs confidential VMs (CVMs), and every change is safe t
 under an idempotency key, and whenever its outcome is unclear, stderr shows the exact
 command that does it once, or shows what was done.
 
-Data goes to stdout, everything else to stderr. Where a command takes a NAME it takes
-an ID too. An endpoint and a token come from --endpoint and --token, or --context, or
+Data goes to stdout, everything else to stderr. An endpoint and a token come from --endpoint and --token, or --context, or
 ROOST_ENDPOINT and ROOST_TOKEN, or the current context (roost login), in this order.
 A process that is killed shows nothing: scripts that must survive that pass
 --idempotency-key themselves.
@@ -92,14 +93,14 @@ The flags that every command has: roost --help
 func (t *tool) bindGlobals(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
-	flags.StringVarP(&t.flags.output, "output", "o", outputTable, "form of the data: "+strings.Join(outputs(), ", "))
+	flags.StringVarP(&t.flags.output, "output", "o", outputTable, "`FORM` of the data: "+strings.Join(outputs(), ", "))
 	flags.BoolVarP(&t.flags.quiet, "quiet", "q", false, "IDs alone on stdout, no notes on stderr")
-	flags.DurationVar(&t.flags.timeout, "timeout", 0, "give up after this time (default 2m, with --wait 10m)")
+	flags.DurationVar(&t.flags.timeout, "timeout", 0, "give up after this `TIME` (default 2m, with --wait 10m)")
 	flags.BoolVar(&t.flags.noRetry, "no-retry", false, "make one attempt and no more")
 	flags.BoolVar(&t.flags.trace, "trace", false, "show each HTTP exchange on stderr, secrets redacted")
-	flags.StringVar(&t.flags.context, "context", "", "the context to use instead of the current one")
-	flags.StringVar(&t.flags.endpoint, "endpoint", "", "where Platform is, such as https://roost.example.com")
-	flags.StringVar(&t.flags.token, "token", "", "the token; others can see it in the list of processes: better ROOST_TOKEN")
+	flags.StringVar(&t.flags.context, "context", "", "the `CONTEXT` to use instead of the current one")
+	flags.StringVar(&t.flags.endpoint, "endpoint", "", "`URL` of Platform, such as https://roost.example.com")
+	flags.StringVar(&t.flags.token, "token", "", "the `TOKEN`; the list of processes shows it to others: better set ROOST_TOKEN")
 }
 
 // group is a command that only holds others.

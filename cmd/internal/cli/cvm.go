@@ -16,7 +16,7 @@ func (t *tool) cvmCommand() *cobra.Command {
 		t.cvmPower("start", "Ask for a running machine", (*client.Client).StartCVM),
 		t.cvmPower("stop", "Ask for a stopped machine", (*client.Client).StopCVM),
 		t.cvmPower("restart", "Restart the machine once, or start it", (*client.Client).RestartCVM),
-		t.cvmUpdate(), t.cvmDelete("delete NAME", "CVM"))
+		t.cvmUpdate(), t.cvmDelete("delete NAME|ID", "CVM"))
 }
 
 func (t *tool) cvmCreate() *cobra.Command {
@@ -56,7 +56,7 @@ func (t *tool) cvmList() *cobra.Command {
 			return s.print(showCVMs(cvms))
 		}),
 	}
-	cmd.Flags().StringVar(&app, "app", "", "those of this app (name or ID), in the order of their making")
+	cmd.Flags().StringVar(&app, "app", "", "those of this app (`NAME|ID`), in the order of their making")
 	t.completeFlag(cmd, "app", appNames)
 	return cmd
 }
@@ -77,7 +77,7 @@ func (s *session) cvmsOf(app string) ([]api.CVM, error) {
 
 func (t *tool) cvmGet() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get NAME", Short: "Show one CVM", Args: takes("NAME"),
+		Use: "get NAME|ID", Short: "Show one CVM", Args: takes("NAME|ID"),
 		RunE: t.run(func(s *session) error {
 			id, err := s.cvm()
 			if err != nil {
@@ -108,7 +108,8 @@ func (s *session) readCVM(id api.ID) (api.CVM, error) {
 	}
 	line := s.progress()
 	defer line.stop()
-	return s.client.WaitCVM(s.ctx, id, client.Settled, func(cvm api.CVM) { line.set(cvmLine(cvm)) }) //nolint:wrapcheck // as above
+	cvm, err := s.client.WaitCVM(s.ctx, id, client.Settled, func(cvm api.CVM) { line.set(cvmLine(cvm)) })
+	return cvm, s.unfinished("cvm", id.String(), string(cvm.Status), err)
 }
 
 func cvmLine(cvm api.CVM) string {
@@ -123,7 +124,7 @@ type power func(*client.Client, context.Context, api.ID, ...client.Option) (clie
 
 func (t *tool) cvmPower(verb, short string, call power) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: verb + " NAME", Short: short, Args: takes("NAME"),
+		Use: verb + " NAME|ID", Short: short, Args: takes("NAME|ID"),
 		RunE: t.run(func(s *session) error {
 			doing := verb + " CVM " + s.args[0]
 			id, err := s.cvm()
@@ -145,7 +146,7 @@ func (t *tool) cvmPower(verb, short string, call power) *cobra.Command {
 func (t *tool) cvmUpdate() *cobra.Command {
 	var pf patchFlags
 	cmd := &cobra.Command{
-		Use: "update NAME", Short: "Change what a CVM is configured to be", Args: takes("NAME"),
+		Use: "update NAME|ID", Short: "Change what a CVM is configured to be", Args: takes("NAME|ID"),
 		Long: "Changes what the flags or the file name; the rest stays as it is. Another instance type brings its own\n" +
 			"vcpu and memory unless they are given too; the disk stays as large as it is.",
 		Example: "  roost cvm update hello --instance-type tdx.medium --wait",

@@ -35,7 +35,7 @@ type ExitCode struct {
 func ExitCodes() []ExitCode {
 	return []ExitCode{
 		{exitOK, "done, also where it was done before (a replay, a delete of what is gone)"},
-		{exitOther, "anything else; nothing was done"},
+		{exitOther, "anything else, such as a server that cannot be reached; stderr says what it leaves behind"},
 		{exitUsage, "the call is wrong: a flag, an argument, a file, or a value that the server refuses"},
 		{exitNotFound, "no such thing, or it was deleted; key show: not bound"},
 		{exitConflict, "the name is taken, the key was used for another request, or the state forbids it"},

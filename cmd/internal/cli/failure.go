@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,7 @@ func (t *tool) report(cmd *cobra.Command, err error) int {
 	if code == exitOK {
 		return code
 	}
-	r := report{cmd: cmd, code: code, failure: &failure{err: err}}
+	r := report{cmd: cmd, code: code, failure: &failure{err: err}, endpoint: t.endpoint}
 	if f, ok := errors.AsType[*failure](err); ok {
 		r.failure = f
 	}
@@ -67,6 +68,8 @@ type report struct {
 	code    int
 	failure *failure
 	answer  *client.Error // nil if no request was made
+
+	endpoint string
 }
 
 // headline says what happened, in one line.
@@ -98,7 +101,7 @@ func (r report) said() string {
 	case errors.Is(e, errTimeout) && e.Status == 0:
 		return "no answer came within --timeout"
 	case e.Status == 0:
-		return "no answer came (" + cause(e) + ")"
+		return fmt.Sprintf("no answer came from %s (%s)", r.endpoint, cause(e))
 	case len(e.Fields) > 0 && e.Title != "":
 		return strings.ToLower(e.Title[:1]) + e.Title[1:]
 	case e.Detail != "":
@@ -109,8 +112,11 @@ func (r report) said() string {
 	return fmt.Sprintf("the answer was %d %s, and not from Roost", e.Status, http.StatusText(e.Status))
 }
 
-// cause is the network's own word, without the URL that the SDK repeats.
+// cause is the network's own word, without the addresses that change each time.
 func cause(err error) string {
+	if number, ok := errors.AsType[syscall.Errno](err); ok {
+		return number.Error()
+	}
 	if wire, ok := errors.AsType[*url.Error](err); ok {
 		return wire.Err.Error()
 	}

@@ -18,7 +18,7 @@ func (t *tool) firewallCreate() *cobra.Command {
 	var cidr, protocol string
 	var port int64
 	cmd := &cobra.Command{
-		Use: "create NAME", Short: "Let a network reach a CVM", Args: takes("NAME"),
+		Use: "create NAME|ID", Short: "Let a network reach a CVM", Args: takes("NAME|ID"),
 		Example: "  roost firewall create hello --cidr 10.0.0.0/8 --port 443",
 		RunE: t.run(func(s *session) error {
 			if cidr == "" {
@@ -40,16 +40,16 @@ func (t *tool) firewallCreate() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&cidr, "cidr", "", "the network, such as 10.0.0.0/8")
-	cmd.Flags().StringVar(&protocol, "protocol", "", "tcp, udp or any (default tcp)")
-	cmd.Flags().Int64Var(&port, "port", 0, "the port (default: all)")
+	cmd.Flags().StringVar(&cidr, "cidr", "", "the `NETWORK`, such as 10.0.0.0/8")
+	cmd.Flags().StringVar(&protocol, "protocol", "", "`PROTOCOL`: tcp, udp or any (default tcp)")
+	cmd.Flags().Int64Var(&port, "port", 0, "the `PORT` (default: all)")
 	t.completeArgs(cmd, cvmIDs)
 	return flagOfKey(cmd)
 }
 
 func (t *tool) firewallList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list NAME", Short: "List the rules of a CVM", Args: takes("NAME"),
+		Use: "list NAME|ID", Short: "List the rules of a CVM", Args: takes("NAME|ID"),
 		RunE: t.run(func(s *session) error {
 			doing := "list the firewall rules of CVM " + s.args[0]
 			id, err := s.cvm()
@@ -69,7 +69,7 @@ func (t *tool) firewallList() *cobra.Command {
 
 func (t *tool) firewallGet() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get NAME RULE", Short: "Show one rule of a CVM", Args: takes("NAME", "RULE"),
+		Use: "get NAME|ID RULE", Short: "Show one rule of a CVM", Args: takes("NAME|ID", "RULE"),
 		RunE: t.run(func(s *session) error {
 			cvm, rule, err := s.rule()
 			if err != nil {
@@ -98,7 +98,7 @@ func (s *session) rule() (cvm, rule api.ID, err error) {
 
 func (t *tool) firewallDelete() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "delete NAME RULE", Short: "Delete a rule of a CVM", Args: takes("NAME", "RULE"),
+		Use: "delete NAME|ID RULE", Short: "Delete a rule of a CVM", Args: takes("NAME|ID", "RULE"),
 		Long: "Deletes a rule of a CVM. " + deleteLong,
 		RunE: t.run(func(s *session) error {
 			cvm, rule, err := s.rule()

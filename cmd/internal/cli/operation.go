@@ -29,7 +29,7 @@ func (t *tool) operationList() *cobra.Command {
 
 func (t *tool) operationGet() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get OPERATION", Short: "Show one operation", Args: takes("OPERATION"),
+		Use: "get OPERATION|NAME|ID", Short: "Show one operation", Args: takes("OPERATION|NAME|ID"),
 		Long: "Shows one operation, or the newest one of the app or CVM that is named instead.",
 		RunE: t.run(func(s *session) error {
 			id, err := s.operation()

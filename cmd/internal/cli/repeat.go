@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,21 +30,41 @@ func (s *session) repeatCommand() string {
 	for _, name := range strings.Fields(s.cmd.CommandPath())[1:] {
 		words = append(words, word{text: name})
 	}
+	first, last := argumentWords(s.args)
+	words = append(words, first...)
 	words = append(words, s.pins()...)
 	s.cmd.Flags().Visit(func(f *pflag.Flag) { words = append(words, s.flagWords(f)...) })
 	if s.key != "" && !s.cmd.Flags().Changed(keyFlag) {
 		words = append(words, word{text: "--" + keyFlag}, word{text: s.key})
 	}
-	for _, arg := range s.args {
-		if strings.HasPrefix(arg, "-") {
-			words = append(words, word{text: "--"})
-			break
+	return join(append(words, last...))
+}
+
+// otherCommand is another command that goes where this one went.
+func (s *session) otherCommand(noun, verb, arg string) string {
+	words := []word{{text: program(s.env.Program)}, {text: noun}, {text: verb}}
+	first, last := argumentWords([]string{arg})
+	words = append(words, first...)
+	words = append(words, s.pins()...)
+	for _, name := range []string{"context", "endpoint", "token"} {
+		if f := s.cmd.Flags().Lookup(name); f.Changed {
+			words = append(words, s.flagWords(f)...)
 		}
 	}
-	for _, arg := range s.args {
-		words = append(words, word{text: arg})
+	return join(append(words, last...))
+}
+
+// argumentWords stand first, where people look for them, unless one would be
+// read as a flag: then they stand last, behind a --.
+func argumentWords(args []string) (first, last []word) {
+	words := make([]word, len(args))
+	for i, arg := range args {
+		words[i] = word{text: arg}
 	}
-	return join(words)
+	if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") }) {
+		return nil, append([]word{{text: "--"}}, words...)
+	}
+	return words, nil
 }
 
 // program is how a shell finds this binary again. Windows' .exe is left to it.

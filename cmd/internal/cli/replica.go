@@ -12,14 +12,14 @@ import (
 
 func (t *tool) replicaCommand() *cobra.Command {
 	return group("replica", "Copies of a CVM, in the same app",
-		t.replicaCreate(), t.replicaList(), t.replicaGet(), t.cvmDelete("delete NAME", "copy"))
+		t.replicaCreate(), t.replicaList(), t.replicaGet(), t.cvmDelete("delete NAME|ID", "copy"))
 }
 
 func (t *tool) replicaCreate() *cobra.Command {
 	var name string
 	var count int
 	cmd := &cobra.Command{
-		Use: "create NAME", Short: "Copy a CVM", Args: takes("NAME"),
+		Use: "create NAME|ID", Short: "Copy a CVM", Args: takes("NAME|ID"),
 		Long: "Copies a CVM. Each new key makes new copies: to say how many there are to be, and not how many more,\n" +
 			"use roost app scale.",
 		RunE: t.run(func(s *session) error {
@@ -37,8 +37,8 @@ func (t *tool) replicaCreate() *cobra.Command {
 			return s.make(s.copying(doing, source, name, count))
 		}),
 	}
-	cmd.Flags().StringVar(&name, "name", "", "the copy's name (default: the CVM's)")
-	cmd.Flags().IntVar(&count, "count", 0, fmt.Sprintf("make so many, all or none (1 to %d)", api.MaxCount))
+	cmd.Flags().StringVar(&name, "name", "", "the copy's `NAME` (default: the CVM's)")
+	cmd.Flags().IntVar(&count, "count", 0, fmt.Sprintf("make so many, all or none: a `NUMBER` from 1 to %d", api.MaxCount))
 	t.completeArgs(cmd, cvmIDs)
 	return flagsOfChange(cmd)
 }
@@ -65,7 +65,7 @@ func (s *session) copying(doing string, source api.CVM, name string, count int) 
 
 func (t *tool) replicaList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list NAME", Short: "List the copies in an app", Args: takes("NAME"),
+		Use: "list NAME|ID", Short: "List the copies in an app", Args: takes("NAME|ID"),
 		RunE: t.run(func(s *session) error {
 			cvms, err := s.cvmsOf(s.args[0])
 			if err != nil {

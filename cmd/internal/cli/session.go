@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -106,10 +107,14 @@ func (t *tool) connect(where target) (*client.Client, error) {
 	if t.flags.noRetry {
 		cfg.Retry.MaxAttempts = 1
 	}
+	if !t.flags.noRetry && !t.flags.quiet {
+		cfg.Logger = slog.New(attemptNotes{t})
+	}
 	if t.flags.trace {
 		tracer := newTracer(t.env, where.token)
 		cfg.HTTPClient, cfg.Logger = tracer.client(), tracer.logger()
 	}
+	t.endpoint = where.endpoint
 	c, err := client.New(cfg)
 	if err != nil {
 		return nil, usagef("%s: %v", t.origin(where), err)

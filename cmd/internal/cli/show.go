@@ -31,7 +31,7 @@ func showCVM(cvm api.CVM) rendering {
 }
 
 func showCVMs(cvms []api.CVM) rendering {
-	t := table{head: []string{"CVM", "NAME", "STATUS", "TYPE", "COPY OF", "APP", "OPERATION"}}
+	t := table{head: []string{"CVM", "NAME", "STATUS", "TYPE", "COPY", "OPERATION"}}
 	ids := make([]string, len(cvms))
 	for i, cvm := range cvms {
 		ids[i] = cvm.VMUUID.String()
@@ -40,12 +40,18 @@ func showCVMs(cvms []api.CVM) rendering {
 			{text: dash(cvm.Name)},
 			state(string(cvm.Status)),
 			{text: dash(cvm.InstanceType)},
-			{text: idOrDash(cvm.ReplicaOf)},
-			{text: idOrDash(&cvm.AppID)},
+			{text: copyMark(cvm)},
 			{text: dash(operationOf(cvm))},
 		})
 	}
 	return rendering{value: cvms, ids: ids, table: t}
+}
+
+func copyMark(cvm api.CVM) string {
+	if cvm.ReplicaOf == nil {
+		return "-"
+	}
+	return "yes"
 }
 
 func idOrDash(id *api.ID) string {
@@ -123,7 +129,7 @@ func showScaled(scaled api.CVMs) rendering {
 }
 
 func showRules(rules []api.FirewallRule) rendering {
-	t := table{head: []string{"RULE", "CIDR", "PROTOCOL", "PORT", "STATUS", "CVM", "ERROR"}}
+	t := table{head: []string{"RULE", "CIDR", "PROTOCOL", "PORT", "STATUS", "ERROR"}}
 	ids := make([]string, len(rules))
 	for i, rule := range rules {
 		ids[i] = rule.ID.String()
@@ -137,7 +143,6 @@ func showRules(rules []api.FirewallRule) rendering {
 			{text: string(rule.Protocol)},
 			{text: port},
 			state(string(rule.Status)),
-			{text: rule.VMUUID.String()},
 			{text: reason(rule.Error)},
 		})
 	}

@@ -31,13 +31,13 @@ func (f *sizeFlags) bind(cmd *cobra.Command, fileHelp string) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVarP(&f.file, "file", "f", "", fileHelp)
-	flags.StringVar(&f.instanceType, "instance-type", "", "size, such as tdx.small")
-	flags.StringVar(&f.compose, "compose", "", "Docker Compose file that the CVM runs (- is stdin)")
-	flags.StringVar(&f.preLaunch, "pre-launch-script", "", "file with a script that runs before the containers")
-	flags.StringVar(&f.image, "image", "", "guest image, such as dstack-0.5.7")
-	flags.Int64Var(&f.vcpu, "vcpu", 0, "virtual CPUs")
-	flags.Int64Var(&f.memory, "memory", 0, "memory in MB")
-	flags.Int64Var(&f.disk, "disk-size", 0, "disk in GB")
+	flags.StringVar(&f.instanceType, "instance-type", "", "`SIZE`, such as tdx.small")
+	flags.StringVar(&f.compose, "compose", "", "Docker Compose `FILE` that the CVM runs (- is stdin)")
+	flags.StringVar(&f.preLaunch, "pre-launch-script", "", "`FILE` with a script that runs before the containers")
+	flags.StringVar(&f.image, "image", "", "guest `IMAGE`, such as dstack-0.5.7")
+	flags.Int64Var(&f.vcpu, "vcpu", 0, "`NUMBER` of virtual CPUs")
+	flags.Int64Var(&f.memory, "memory", 0, "memory in `MB`")
+	flags.Int64Var(&f.disk, "disk-size", 0, "disk in `GB`")
 }
 
 // specFlags describe a CVM to be made.
@@ -51,12 +51,12 @@ type specFlags struct {
 }
 
 func (f *specFlags) bind(cmd *cobra.Command) {
-	f.sizeFlags.bind(cmd, "file with a Spec as YAML or JSON (- is stdin)")
+	f.sizeFlags.bind(cmd, "`FILE` with a Spec as YAML or JSON (- is stdin)")
 	flags := cmd.Flags()
-	flags.StringVar(&f.region, "region", "", "region, such as local-1")
+	flags.StringVar(&f.region, "region", "", "`REGION`, such as local-1")
 	flags.BoolVar(&f.listed, "listed", false, "list the app in public")
-	flags.StringArrayVar(&f.envKeys, "env-key", nil, "name of an encrypted variable; once for each")
-	flags.StringVar(&f.encryptedEnv, "encrypted-env-file", "", "file with the variables, encrypted for the app, in hex (- is stdin)")
+	flags.StringArrayVar(&f.envKeys, "env-key", nil, "`NAME` of an encrypted variable; once for each")
+	flags.StringVar(&f.encryptedEnv, "encrypted-env-file", "", "`FILE` with the variables, encrypted for the app, in hex (- is stdin)")
 }
 
 // spec puts file and flags together. What only the server can judge, such as
@@ -121,7 +121,7 @@ func required(spec api.Spec) error {
 type patchFlags struct{ sizeFlags }
 
 func (f *patchFlags) bind(cmd *cobra.Command) {
-	f.sizeFlags.bind(cmd, "file with the members to change as YAML or JSON (- is stdin)")
+	f.sizeFlags.bind(cmd, "`FILE` with the members to change as YAML or JSON (- is stdin)")
 }
 
 func (f *patchFlags) patch(s *session) (api.PatchCVM, []input, error) {

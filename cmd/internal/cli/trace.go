@@ -177,6 +177,37 @@ func withoutSecrets(value any) any {
 	return value
 }
 
+// attemptNotes says that an attempt was not answered, while the SDK goes on to
+// the next one: silence would look like a machine that hangs.
+type attemptNotes struct{ tool *tool }
+
+// Enabled implements slog.Handler.
+func (attemptNotes) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements slog.Handler.
+func (h attemptNotes) Handle(_ context.Context, r slog.Record) error {
+	seen := map[string]string{}
+	r.Attrs(func(a slog.Attr) bool {
+		seen[a.Key] = a.Value.String()
+		return true
+	})
+	if seen["method"] == http.MethodGet || seen["verdict"] != "again" {
+		return nil // reads have no outcome to worry about, and waits have a line of their own
+	}
+	what := "was not answered"
+	if seen["error"] == "" {
+		what = "was answered " + seen["status"]
+	}
+	h.tool.notef("Attempt %s %s.", seen["attempt"], what)
+	return nil
+}
+
+// WithAttrs implements slog.Handler; the SDK adds none.
+func (h attemptNotes) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// WithGroup implements slog.Handler; the SDK makes none.
+func (h attemptNotes) WithGroup(string) slog.Handler { return h }
+
 // attemptHandler shows the SDK's line for each attempt.
 type attemptHandler struct{ tracer *tracer }
 

@@ -11,8 +11,7 @@ import (
 
 // unfinishedError is a wait that ended before what it waited for.
 type unfinishedError struct {
-	what string // "operation op_…"
-	last string // how it was last seen
+	last string // what was waited for, as it was last seen
 	next string // the command that waits on
 	err  error
 }
@@ -25,7 +24,7 @@ func (e *unfinishedError) Error() string {
 	case errors.Is(e.err, errTimeout):
 		why = "--timeout has passed"
 	}
-	return fmt.Sprintf("accepted, and %s when the wait ended (%s). It goes on by itself; to wait on: %s", e.last, why, e.next)
+	return fmt.Sprintf("%s when the wait ended (%s). It goes on by itself; to wait on: %s", e.last, why, e.next)
 }
 
 func (e *unfinishedError) Unwrap() error { return e.err }
@@ -73,16 +72,19 @@ func (s *session) waitOperation(id string) (api.Operation, error) {
 	line := s.progress()
 	op, err := s.client.WaitOperation(s.ctx, id, func(op api.Operation) { line.set(operationLine(op)) })
 	line.stop()
-	if err == nil || is[*client.OperationError](err) || client.IsNotFound(err) || client.IsAuth(err) {
-		return op, err //nolint:wrapcheck // the command says what it was doing
-	}
-	return op, s.unfinished(id, first(string(op.Status), "not yet seen"), err)
+	return op, s.unfinished("op", id, string(op.Status), err)
 }
 
-func (s *session) unfinished(id, last string, err error) error {
-	words := []word{{text: program(s.env.Program)}, {text: "op"}, {text: "get"}}
-	words = append(words, s.pins()...)
-	return &unfinishedError{what: id, last: "still " + last, next: join(append(words, word{text: id}, word{text: "--wait"})), err: err}
+// unfinished makes the error of a wait that saw no end; an end that was seen,
+// bad or not, stays what it is.
+func (s *session) unfinished(noun, id, last string, err error) error {
+	ended := is[*client.OperationError](err) || is[*client.CVMError](err)
+	if err == nil || ended || client.IsNotFound(err) || client.IsAuth(err) {
+		return err
+	}
+	return &unfinishedError{
+		last: id + " was still " + first(last, "not seen"), err: err, next: s.otherCommand(noun, "get", id) + " --wait", // no ID begins with a dash
+	}
 }
 
 func operationLine(op api.Operation) string {
