@@ -67,7 +67,7 @@ func (s *source) take(text string) {
 	f, err := parse(text)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", Variable, err)
-		os.Exit(2) //nolint:revive // of a test build
+		os.Exit(2)
 	}
 	s.text, s.fault, s.hits = text, f, 0
 }
@@ -87,7 +87,7 @@ func Hit(point string) {
 	case "panic":
 		panic("fault point " + point)
 	case "sleep":
-		time.Sleep(f.pause)
+		time.Sleep(f.pause) //nolint:forbidigo // as it was told
 	}
 }
 
