@@ -71,13 +71,14 @@ check: fmt-check lint ## Run everything that CI runs: format, lint, tests with -
 	go mod verify && cd $(PROVIDER) && go mod verify
 	go mod tidy -diff && cd $(PROVIDER) && go mod tidy -diff
 	$(MAKE) --no-print-directory build
+	go test -tags faults,nomsgpack ./models/faultpoint
 	$(WITHPG) go test -race ./...
 	$(MAKE) --no-print-directory test-terraform PROVIDER_TEST_FLAGS=-race
 	$(MAKE) --no-print-directory latency
 	$(MAKE) --no-print-directory conformance
 
 converged: ## Print how long it takes to converge after each fault
-	@$(WITHPG) go test -count=1 -v ./cmd/internal/scenario ./cmd/internal/harness \
+	@$(WITHPG) go test -count=1 -v ./cmd/internal/scenario ./cmd/internal/harness ./cmd/internal/crash \
 		| awk '/converged: /{ printf "%-90s %8s\n", $$(NF-1), $$NF } /^(FAIL|--- FAIL)/'
 
 # Alone and without -race: it measures time on a machine that is idle.

@@ -115,7 +115,7 @@ func start(t *testing.T, point string, options harness.Options) *bench {
 func (c *bench) suffer(fault string, w way) {
 	c.t.Helper()
 	c.fault, c.checks = fault, nil
-	name := strings.TrimSuffix(fault+" "+w.name, " ")
+	name := strings.TrimSuffix(fault+"/"+strings.ReplaceAll(w.name, " ", "_"), "/")
 	defer func() {
 		if c.t.Failed() {
 			c.t.Logf("it failed at %s", name)

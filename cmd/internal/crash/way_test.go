@@ -291,7 +291,7 @@ func losesACVM(c *bench) func() {
 // await polls a state until it is reached.
 func (c *bench) await(reached func() bool) {
 	c.t.Helper()
-	require.Eventually(c.t, reached, harness.Patience, 10*time.Millisecond)
+	require.Eventually(c.t, reached, harness.Patience, 20*time.Millisecond)
 }
 
 // stopsAgainstADriver has the driver fail: the machine's file cannot be

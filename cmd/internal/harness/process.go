@@ -24,7 +24,7 @@ const (
 	// work to do; what is promised in less is asserted by itself.
 	Patience = 90 * time.Second
 	// pollInterval is how often a state is looked at that nobody announces.
-	pollInterval = 10 * time.Millisecond
+	pollInterval = 20 * time.Millisecond
 	// shownLines is how much of a log a failed test shows.
 	shownLines = 150
 	// nowhere refuses connections: a port that was left may be somebody

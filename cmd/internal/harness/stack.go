@@ -265,7 +265,7 @@ func (s *Stack) Wait(operation string) api.Operation {
 	s.T.Helper()
 	var op api.Operation
 	err := poll(s.T.Context(), func(ctx context.Context) (bool, error) {
-		reply, err := s.Client().Request(http.MethodGet, "/operations/"+operation, "").Until(ctx)
+		reply, err := s.Client().Request(http.MethodGet, "/operations/"+operation+"?wait=1s", "").Until(ctx)
 		if err != nil || reply.Status != http.StatusOK {
 			return false, nil //nolint:nilerr // it is asked again
 		}
