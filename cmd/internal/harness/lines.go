@@ -77,8 +77,14 @@ func (l *lines) await(ctx context.Context, ended <-chan struct{}, wanted func(st
 	}
 }
 
-// tail is the end of it, for people.
+// tail is the end of it, for people, without the reads that were answered.
 func (l *lines) tail(n int) string {
 	all, _ := l.snapshot()
-	return strings.Join(all[max(0, len(all)-n):], "\n")
+	var told []string
+	for _, line := range all {
+		if !strings.Contains(line, `"method":"GET"`) || !strings.Contains(line, `"status":200`) {
+			told = append(told, line)
+		}
+	}
+	return strings.Join(told[max(0, len(told)-n):], "\n")
 }

@@ -45,14 +45,12 @@ func (b *bundle) do(c apitest.Client, id api.ID, asked []string) {
 func (b *bundle) waitAt(c apitest.Client, operation string) {
 	b.t.Helper()
 	b.Await("the operation succeeds", func() bool {
-		op := c.Get("/operations/" + operation).Expect(http.StatusOK).Operation()
+		op := c.Get("/operations/" + operation + "?wait=5s").Expect(http.StatusOK).Operation()
 		return op.Status == api.OperationSucceeded
 	})
 }
 
-// TestScenarioAWorkerFrozenAfterItsClaim freezes a Platform that is about to
-// push what it has claimed (it claims nothing most of the time, so the point
-// after the claim is not the one): another Platform does the work, and
+// TestScenarioAWorkerFrozenAfterItsClaim: another Platform does the work, and
 // what the frozen one does when it thaws changes no row.
 func TestScenarioAWorkerFrozenAfterItsClaim(t *testing.T) {
 	t.Parallel()
@@ -62,9 +60,9 @@ func TestScenarioAWorkerFrozenAfterItsClaim(t *testing.T) {
 			b := setup(t, harness.Options{Platforms: 2, NotStarted: true})
 			zombie, other := b.Platforms[0], b.Platforms[1]
 			b.Owls[0].Start()
-			zombie.Start("ROOST_FAULT=platform.push_creates.before:stop")
+			zombie.Start("ROOST_FAULT=platform.claim.after:stop")
 			frozen := make(chan struct{})
-			go func() { defer close(frozen); zombie.AwaitFault("platform.push_creates.before") }()
+			go func() { defer close(frozen); zombie.AwaitFault("platform.claim.after") }()
 			_, _ = b.create("web").Until(ended(t, frozen)) // the answer may have been faster
 			<-frozen
 			other.Start()
