@@ -11,7 +11,8 @@ import (
 	"roost/api/owlapi/owlapitest"
 )
 
-// TestChangesAndTheReconcilerLockInOneOrder: deletes and scales arrive while
+// TestChangesAndTheReconcilerLockInOneOrder: deletes, scales and changes of
+// whole apps arrive while
 // the results of the creates before them are being written. Locks taken in two
 // orders showed here within a few rounds, as 503.
 func TestChangesAndTheReconcilerLockInOneOrder(t *testing.T) {
@@ -23,6 +24,8 @@ func TestChangesAndTheReconcilerLockInOneOrder(t *testing.T) {
 		cvm := b.create(fmt.Sprint("web-", i))
 		b.client().Request(http.MethodDelete, "/cvms/"+cvm.VMUUID.String(), "").Expect(http.StatusAccepted)
 		b.client().Request(http.MethodPut, "/apps/"+scaled.AppID.String()+"/replicas", fmt.Sprintf(`{"count":%d}`, 1+i%2*9)).
+			Expect(http.StatusAccepted)
+		request(b.client(), http.MethodPatch, "/cvms/"+scaled.VMUUID.String()+"/docker-compose", fmt.Sprint("services: ", i)).
 			Expect(http.StatusAccepted)
 	}
 	eventually(t, "every operation has ended", func() bool { return b.count("operations", "finished_at IS NULL") == 0 })

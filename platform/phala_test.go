@@ -415,4 +415,6 @@ func TestAnUpdateOfSeveralWhoseCommitReplyIsLostIsDoneOnce(t *testing.T) {
 		}
 	}
 	require.True(t, l.commit(first.VMUUID, hash).Key("k").Expect(http.StatusAccepted).Replayed())
+	bound := apitest.Decode[api.Key](l.get("/idempotency-keys/k").Expect(http.StatusOK))
+	require.Equal(t, first.AppID, *bound.ResourceID, "an operation over several is the app's, for its key too")
 }
