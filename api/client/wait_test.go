@@ -44,7 +44,7 @@ func machine(status api.Status, inProgress bool, operation string) answer {
 func TestAWaiterReturnsWhenTheOperationEndsAndAsksSeldom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := setup(t, client.Retry{}, held(10*time.Minute, operation("running", ""), operation("succeeded", "")))
+		b := setup(t, client.Retry{AttemptTimeout: 2 * time.Second}, held(10*time.Minute, operation("running", ""), operation("succeeded", "")))
 		start := time.Now()
 		var seen []api.OperationStatus
 		op, err := b.WaitOperation(t.Context(), "op_1", func(op api.Operation) { seen = append(seen, op.Status) })
