@@ -24,6 +24,15 @@
 // ascending ID, operations. The app's lock keeps two requests from changing
 // one CVM; the reconciler, which takes none, shares only the last two.
 //
+// # Configuring
+//
+// A spec row never changes. A patch of one CVM, or of every CVM of an app,
+// gives those it changes a new one, which copies share as they shared the old
+// one; what is so already makes neither a row nor a generation. A provision
+// keeps a spec until a commit uses it up: POST /cvms makes an app's first CVM
+// of it, PATCH compose_file gives an app's CVMs its compose settings alone. A
+// repeat of either finds the hash where the first one left it.
+//
 // # Failure
 //
 // An error before COMMIT: nothing was bound; transient ones are 503 and safe
