@@ -52,6 +52,10 @@ func (c *call) meet(fate Fate) {
 		}
 	case hold:
 		c.keep(fate.hold)
+	case holdAnswer:
+		_, _ = c.deliver() // what it says is what is lost
+		c.await(fate.hold)
+		cut(c.w)
 	case blackhole:
 		select {
 		case <-c.left:
@@ -150,13 +154,21 @@ func (c *call) twice() {
 
 // keep delivers the request when it is released, and drops the answer.
 func (c *call) keep(h *Hold) {
+	if c.await(h) {
+		_, _ = c.deliver() // nobody waits for it
+	}
+	cut(c.w)
+}
+
+// await reports false when the proxy was closed before the release.
+func (c *call) await(h *Hold) bool {
 	h.arrive()
 	select {
 	case <-h.released:
-		_, _ = c.deliver() // nobody waits for it
+		return true
 	case <-c.proxy.ctx.Done():
+		return false
 	}
-	cut(c.w)
 }
 
 // pause reports false when the proxy was closed meanwhile.

@@ -17,6 +17,7 @@ const (
 	duplicateAtOnce
 	delay
 	hold
+	holdAnswer
 	blackhole
 )
 
@@ -73,6 +74,8 @@ func (f Fate) String() string {
 		return "delay"
 	case hold:
 		return "hold"
+	case holdAnswer:
+		return "hold answer"
 	case blackhole:
 		return "blackhole"
 	case pass:

@@ -17,6 +17,11 @@ func NewHold() *Hold {
 // Fate keeps a request until Release.
 func (h *Hold) Fate() Fate { return Fate{kind: hold, hold: h} }
 
+// Answer delivers a request at once and keeps its answer until Release; then it
+// is dropped. Held is closed when the upstream has answered: whoever waits for
+// it can kill a client that has been heard and has heard nothing.
+func (h *Hold) Answer() Fate { return Fate{kind: holdAnswer, hold: h} }
+
 // Held is closed when the first request has arrived and is kept.
 func (h *Hold) Held() <-chan struct{} { return h.held }
 

@@ -167,6 +167,22 @@ func TestAHeldRequestIsDeliveredToNobody(t *testing.T) {
 	require.EqualValues(t, 2, b.seen.Load())
 }
 
+// TestAHeldAnswer: the upstream has done it when Held says so, the client does
+// not hear of it, and a release brings nothing but the end.
+func TestAHeldAnswer(t *testing.T) {
+	t.Parallel()
+	hold := lossy.NewHold()
+	b := setup(t, lossy.Nth(1, lossy.Writes, hold.Answer()))
+	failed := make(chan error, 1)
+	go func() { _, err := b.post(context.Background(), "/first", "x"); failed <- err }()
+	<-hold.Held()
+	require.EqualValues(t, 1, b.seen.Load())
+	require.Empty(t, failed)
+	hold.Release()
+	require.ErrorIs(t, <-failed, syscall.ECONNRESET)
+	require.Equal(t, 1, b.Count("hold answer"))
+}
+
 func TestABlackHoleEndsWhenTheClientLeaves(t *testing.T) {
 	t.Parallel()
 	b := setup(t, lossy.Always(lossy.Any, lossy.Blackhole()))

@@ -51,6 +51,7 @@ type appModel struct {
 	CVMIDs        types.List     `tfsdk:"cvm_ids"`
 	ComposeHash   types.String   `tfsdk:"compose_hash"`
 	Status        types.String   `tfsdk:"status"`
+	Uniform       types.Bool     `tfsdk:"uniform"`
 	Timeouts      timeouts.Value `tfsdk:"timeouts"`
 }
 
@@ -176,6 +177,9 @@ func appComputedAttributes() map[string]schema.Attribute {
 		"cvm_ids": schema.ListAttribute{
 			Computed: true, ElementType: types.StringType,
 			MarkdownDescription: "IDs of the CVMs, oldest first.",
+		},
+		"uniform": schema.BoolAttribute{
+			Computed: true, MarkdownDescription: "Whether all CVMs have the same size, image and compose file. An update makes them so, also one that was cut off before.",
 		},
 		"compose_hash": schema.StringAttribute{
 			Computed: true, MarkdownDescription: "SHA-256 of the whole configuration of the oldest CVM.",

@@ -140,6 +140,7 @@ func (m *appModel) remember(f fleet) {
 	m.PrimaryCVMID = types.StringValue(first.VMUUID.String())
 	m.ComposeHash, m.Status = types.StringValue(first.ComposeHash), types.StringValue(string(f.status()))
 	m.Image, m.Region, m.StorageFS = types.StringValue(first.BaseImage), types.StringValue(first.Region), types.StringValue(first.StorageFS)
+	m.Uniform = types.BoolValue(true)
 	m.DiskSize, m.VCPU, m.Memory = types.Int64Value(first.DiskSize), types.Int64Value(first.VCPU), types.Int64Value(first.Memory)
 	ids := make([]attr.Value, len(f))
 	for i, c := range f {

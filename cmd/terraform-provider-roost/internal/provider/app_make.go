@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"roost/api"
 	"roost/api/client"
@@ -121,25 +122,44 @@ func (p *platform) remove(ctx context.Context, id api.ID) error {
 	return nil
 }
 
-// patch changes the CVMs that are not as they should be.
+// patch changes the CVMs that are not as they should be: the oldest to what is
+// asked for, the others to the same, also in what is left open.
 func (p *platform) patch(ctx context.Context, f fleet, w want) error {
-	for _, c := range f {
-		text, err := w.texts.of(ctx, c)
+	spec := w.spec
+	if spec.DiskSize == nil {
+		largest := f.largestDisk() // none can shrink
+		spec.DiskSize = &largest
+	}
+	for i, c := range f {
+		patched, err := p.patchOne(ctx, c, spec, w.texts)
 		if err != nil {
 			return err
 		}
-		if fixed := unpatchable(w.spec, c); len(fixed) > 0 {
-			return fmt.Errorf("the CVM %s has what cannot be changed in place: %v. Delete it, or import the app and apply again to replace it", c.VMUUID, fixed)
-		}
-		patch := patchFor(w.spec, c, text)
-		if patch == nil {
-			continue
-		}
-		if _, err := p.UpdateCVM(ctx, c.VMUUID, *patch, client.WithIdempotencyKey(p.changeKey(c, "update", patch))); err != nil {
-			return fmt.Errorf("change CVM %s: %w", c.VMUUID, err)
+		if i == 0 {
+			spec = like(spec, patched)
 		}
 	}
 	return nil
+}
+
+func (p *platform) patchOne(ctx context.Context, c api.CVM, spec api.Spec, texts texts) (api.CVM, error) {
+	text, err := texts.of(ctx, c)
+	if err != nil {
+		return c, err
+	}
+	if fixed := unpatchable(spec, c); len(fixed) > 0 {
+		return c, fmt.Errorf("the CVM %s has what cannot be changed in place: %s. Delete it, or import the app and apply again to replace it",
+			c.VMUUID, strings.Join(fixed, ", "))
+	}
+	patch := patchFor(spec, c, text)
+	if patch == nil {
+		return c, nil
+	}
+	res, err := p.UpdateCVM(ctx, c.VMUUID, *patch, client.WithIdempotencyKey(p.changeKey(c, "update", patch)))
+	if err != nil {
+		return c, fmt.Errorf("change CVM %s: %w", c.VMUUID, err)
+	}
+	return res.Value, nil
 }
 
 // changeKey is the key of a change to a CVM that is there. The generation that

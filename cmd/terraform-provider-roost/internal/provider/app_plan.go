@@ -25,7 +25,8 @@ func (r *app) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, re
 	sameType := plan.InstanceType.Equal(state.InstanceType)
 	keepUnless(!sameType, cfg.VCPU.IsNull(), &plan.VCPU, state.VCPU)
 	keepUnless(!sameType, cfg.Memory.IsNull(), &plan.Memory, state.Memory)
-	respecified := !sameType || !plan.DockerCompose.Equal(state.DockerCompose) || !plan.Image.Equal(state.Image) ||
+	plan.Uniform = types.BoolValue(true)
+	respecified := !sameType || !state.Uniform.ValueBool() || !plan.DockerCompose.Equal(state.DockerCompose) || !plan.Image.Equal(state.Image) ||
 		!plan.DiskSize.Equal(state.DiskSize) || !plan.VCPU.Equal(state.VCPU) || !plan.Memory.Equal(state.Memory)
 	scaled := !plan.Replicas.Equal(state.Replicas)
 	if !respecified {

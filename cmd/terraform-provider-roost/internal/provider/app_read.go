@@ -46,20 +46,26 @@ func (r *app) Read(ctx context.Context, req resource.ReadRequest, resp *resource
 }
 
 // observe writes what there is into the state. Where one CVM differs from what
-// the state has, the state gets that one's value: the plan then shows it.
+// the state has, the state gets that one's value, so that a plan can show what
+// has changed. It need not: a fleet that was half updated differs from the state
+// by what the configuration asks for. So Uniform says whether all are the same,
+// and a plan always wants that.
 func (r *app) observe(ctx context.Context, m *appModel, f fleet) error {
 	texts := r.texts(*m)
-	prior := *m
+	prior, first := *m, ""
 	m.remember(f)
 	m.Replicas = types.Int64Value(int64(len(f)))
-	m.InstanceType, m.Listed = types.StringValue(f[0].InstanceType), types.BoolValue(f[0].Listed)
+	m.Listed = types.BoolValue(f[0].Listed)
 	for i, c := range f {
 		text, err := texts.of(ctx, c)
 		if err != nil {
 			return err
 		}
 		if i == 0 {
-			m.DockerCompose = types.StringValue(text)
+			first, m.DockerCompose, m.InstanceType = text, types.StringValue(text), types.StringValue(c.InstanceType)
+		}
+		if patchFor(specLike(f[0], first), c, text) != nil {
+			m.Uniform = types.BoolValue(false)
 		}
 		drift(&m.DockerCompose, prior.DockerCompose, types.StringValue(text))
 		drift(&m.InstanceType, prior.InstanceType, types.StringValue(c.InstanceType))
@@ -83,24 +89,13 @@ func drift[T interface {
 
 // ImportState implements resource.ResourceWithImportState, by ID or by name.
 func (r *app) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	id, err := api.ParseAppID(req.ID)
-	name := ""
-	for a, listErr := range r.Apps(ctx) {
-		if listErr != nil {
-			resp.Diagnostics.AddError("The apps cannot be listed", listErr.Error())
-			return
-		}
-		if a.AppID == id || err != nil && a.Name == req.ID {
-			id, name = a.AppID, a.Name
-			break
-		}
-	}
-	if name == "" {
-		resp.Diagnostics.AddError("There is no such app", fmt.Sprintf("The workspace has no app with the ID or the name %q.", req.ID))
+	found, err := r.findApp(ctx, req.ID)
+	if err != nil {
+		resp.Diagnostics.AddError("There is no such app", err.Error())
 		return
 	}
 	for attribute, value := range map[string]any{
-		"id": id.String(), "app_id": id.String(), "name": name, "wait_for_ready": true,
+		"id": found.AppID.String(), "app_id": found.AppID.String(), "name": found.Name, "wait_for_ready": true,
 	} {
 		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root(attribute), value)...)
 	}

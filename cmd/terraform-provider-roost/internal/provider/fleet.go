@@ -76,6 +76,15 @@ func slotOf(app, name string) int {
 	return slot
 }
 
+// largestDisk in GB.
+func (f fleet) largestDisk() int64 {
+	var out int64
+	for _, c := range f {
+		out = max(out, c.DiskSize)
+	}
+	return out
+}
+
 // status is one word for all.
 func (f fleet) status() api.Status {
 	for _, c := range f {

@@ -151,12 +151,12 @@ func maxAttempts(value types.Int64, diags *diag.Diagnostics) int {
 
 // Resources implements provider.Provider.
 func (p *Provider) Resources(context.Context) []func() resource.Resource {
-	return []func() resource.Resource{newApp}
+	return []func() resource.Resource{newApp, newPower, newRule}
 }
 
 // DataSources implements provider.Provider.
 func (p *Provider) DataSources(context.Context) []func() datasource.DataSource {
-	return nil
+	return []func() datasource.DataSource{newAppSource, newAppsSource, newCVMSource, newCVMsSource}
 }
 
 // platformOf is what Configure left, nil before it ran.

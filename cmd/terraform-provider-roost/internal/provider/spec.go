@@ -60,6 +60,29 @@ func unlessSame[T comparable](out **T, want *T, have T) {
 	}
 }
 
+// specLike is a spec that a CVM already has.
+func specLike(c api.CVM, compose string) api.Spec {
+	return api.Spec{
+		InstanceType: c.InstanceType, ComposeFile: &api.ComposeFile{DockerComposeFile: compose},
+		VCPU: &c.VCPU, Memory: &c.Memory, DiskSize: &c.DiskSize, Image: &c.BaseImage,
+	}
+}
+
+// like fills in what a spec leaves open, from a CVM that has it.
+func like(spec api.Spec, c api.CVM) api.Spec {
+	fill(&spec.VCPU, c.VCPU)
+	fill(&spec.Memory, c.Memory)
+	fill(&spec.DiskSize, c.DiskSize)
+	fill(&spec.Image, c.BaseImage)
+	return spec
+}
+
+func fill[T any](out **T, have T) {
+	if *out == nil {
+		*out = &have
+	}
+}
+
 // unpatchable names what a spec wants otherwise and no patch can change.
 func unpatchable(spec api.Spec, cvm api.CVM) []string {
 	var out []string

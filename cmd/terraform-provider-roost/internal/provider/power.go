@@ -1,0 +1,181 @@
+package provider
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"roost/api"
+	"roost/api/client"
+)
+
+// power is the resource roost_cvm_power.
+type power struct{ *platform }
+
+func newPower() resource.Resource { return &power{} }
+
+type powerModel struct {
+	ID       types.String   `tfsdk:"id"`
+	CVMID    types.String   `tfsdk:"cvm_id"`
+	State    types.String   `tfsdk:"state"`
+	Timeouts timeouts.Value `tfsdk:"timeouts"`
+}
+
+// Metadata implements resource.Resource.
+func (r *power) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = "roost_cvm_power"
+}
+
+// Configure implements resource.ResourceWithConfigure.
+func (r *power) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	r.platform = platformOf(req.ProviderData, &resp.Diagnostics)
+}
+
+// Schema implements resource.Resource.
+func (r *power) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Whether a CVM runs. Without this resource a CVM runs from its creation on, and Terraform leaves alone " +
+			"what others do about it. Destroying it changes nothing: the CVM stays as it is.",
+		Attributes: map[string]schema.Attribute{
+			"id": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "The same as `cvm_id`.",
+			},
+			"cvm_id": schema.StringAttribute{
+				Required: true, PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				Validators: []validator.String{uuid{}}, MarkdownDescription: "ID of the CVM.",
+			},
+			"state": schema.StringAttribute{
+				Required:            true,
+				Validators:          []validator.String{stringvalidator.OneOf(string(api.PowerRunning), string(api.PowerStopped))},
+				MarkdownDescription: "`running` or `stopped`.",
+			},
+		},
+		Blocks: map[string]schema.Block{"timeouts": timeouts.Block(ctx, timeouts.Opts{Create: true, Update: true})},
+	}
+}
+
+// Create implements resource.Resource.
+func (r *power) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var plan powerModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	ctx, cancel := within(ctx, plan.Timeouts.Create, &resp.Diagnostics)
+	defer cancel()
+	if resp.Diagnostics.HasError() || !r.set(ctx, &plan, &resp.Diagnostics) {
+		return
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
+	r.await(ctx, plan, &resp.Diagnostics)
+}
+
+// Update implements resource.Resource.
+func (r *power) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var plan powerModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	ctx, cancel := within(ctx, plan.Timeouts.Update, &resp.Diagnostics)
+	defer cancel()
+	if resp.Diagnostics.HasError() || !r.set(ctx, &plan, &resp.Diagnostics) {
+		return
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
+	r.await(ctx, plan, &resp.Diagnostics)
+}
+
+// Delete implements resource.Resource. It asks for nothing.
+func (r *power) Delete(context.Context, resource.DeleteRequest, *resource.DeleteResponse) {}
+
+// set asks for the power, unless the CVM has it or is on its way to it.
+func (r *power) set(ctx context.Context, m *powerModel, diags *diag.Diagnostics) bool {
+	id, err := api.ParseID(m.CVMID.ValueString())
+	if err != nil {
+		diags.AddAttributeError(path.Root("cvm_id"), "cvm_id is no UUID", err.Error())
+		return false
+	}
+	m.ID = m.CVMID
+	cvm, err := r.CVM(ctx, id)
+	if err == nil && heading(cvm) != m.State.ValueString() {
+		key := client.WithIdempotencyKey(r.changeKey(cvm, m.State.ValueString(), nil))
+		if m.State.ValueString() == string(api.PowerStopped) {
+			_, err = r.StopCVM(ctx, id, key)
+		} else {
+			_, err = r.StartCVM(ctx, id, key)
+		}
+	}
+	if err != nil {
+		diags.AddError("The power of the CVM was not changed", explain(err))
+	}
+	return err == nil
+}
+
+// heading is the power that a CVM is asked to have, "" if that is unclear.
+func heading(c api.CVM) string {
+	status := c.Status
+	if c.InProgress && c.Progress.Target != nil {
+		status = *c.Progress.Target
+	}
+	if status != api.StatusRunning && status != api.StatusStopped {
+		return ""
+	}
+	return string(status)
+}
+
+func (r *power) await(ctx context.Context, m powerModel, diags *diag.Diagnostics) {
+	id, err := api.ParseID(m.CVMID.ValueString())
+	if err != nil {
+		return // set has said so
+	}
+	cvm, err := r.WaitCVM(ctx, id, client.Settled, nil)
+	switch {
+	case err != nil:
+		diags.AddWarning("The CVM is not "+m.State.ValueString()+" yet", explain(err))
+	case cvm.Status == api.StatusFailed:
+		diags.AddError("The CVM has failed", (&client.CVMError{CVM: cvm}).Error())
+	}
+}
+
+// Read implements resource.Resource.
+func (r *power) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var state powerModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	id, err := api.ParseID(state.CVMID.ValueString())
+	if err != nil {
+		resp.Diagnostics.AddError("The state names no CVM", err.Error())
+		return
+	}
+	cvm, err := r.CVM(ctx, id)
+	if client.IsNotFound(err) || err == nil && !live(cvm) {
+		resp.State.RemoveResource(ctx)
+		return
+	}
+	if err != nil {
+		resp.Diagnostics.AddError("The CVM cannot be read", explain(err))
+		return
+	}
+	state.ID = state.CVMID
+	if now := heading(cvm); now != "" {
+		state.State = types.StringValue(now)
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
+}
+
+// ImportState implements resource.ResourceWithImportState, by the CVM's ID.
+func (r *power) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	resource.ImportStatePassthroughID(ctx, path.Root("cvm_id"), req, resp)
+}
+
+var (
+	_ resource.ResourceWithConfigure   = (*power)(nil)
+	_ resource.ResourceWithImportState = (*power)(nil)
+)
