@@ -50,13 +50,15 @@ type App struct {
 
 // Spec is one spec as it was asked for, never changed. Body is the only
 // column of this database that holds encrypted_env; Summary is the same spec
-// without the secrets and the long texts, for views.
+// without the secrets and the long texts, for views. LooseAt is when the reaper
+// found that nothing refers to it.
 type Spec struct {
 	ID          api.ID `gorm:"primaryKey"`
 	WorkspaceID api.ID
 	Body        JSON
 	Summary     JSON
-	CreatedAt   time.Time `gorm:"->;autoCreateTime:false"`
+	CreatedAt   time.Time  `gorm:"->;autoCreateTime:false"`
+	LooseAt     *time.Time `gorm:"->"`
 }
 
 // Provision reserves a spec under its hash until it is committed or expires.

@@ -115,12 +115,11 @@ func (b *testBundle) operation(status api.OperationStatus, vm *api.ID, targets .
 	return id
 }
 
-// spec inserts one that is as old as an interval says.
-func (b *testBundle) spec(age string) api.ID {
+// spec inserts one.
+func (b *testBundle) spec() api.ID {
 	b.t.Helper()
 	id := b.mint.ID()
-	b.one(`INSERT INTO specs (id, workspace_id, body, summary, created_at) VALUES (?, ?, ?, '{}', now() - interval '`+age+`')`,
-		id, b.workspace, someSpec)
+	b.one(`INSERT INTO specs (id, workspace_id, body, summary) VALUES (?, ?, ?, '{}')`, id, b.workspace, someSpec)
 	return id
 }
 
@@ -137,7 +136,7 @@ func (b *testBundle) cvm() api.ID {
 func (b *testBundle) insertCVM() api.ID {
 	b.t.Helper()
 	id := b.mint.ID()
-	spec, op := b.spec("2 hours"), b.operation(api.OperationSucceeded, &id, id)
+	spec, op := b.spec(), b.operation(api.OperationSucceeded, &id, id)
 	require.NoError(b.t, b.db.Create(&models.CVM{
 		ID: id, WorkspaceID: b.workspace, AppID: b.app, Ordinal: b.ordinal.Add(1), ReplicaOf: &b.app, Name: "web",
 		CreateSpecID: spec, SpecID: spec, Power: api.PowerRunning,

@@ -14,7 +14,7 @@
 //
 //	idempotency keys      expired, and their operation has ended or is gone
 //	provisions            expired
-//	specs                 nothing has referred to them for an hour, encrypted_env included
+//	specs                 nothing has referred to them for an hour; encrypted_env goes with them
 //	CVMs, with rules      gone for the retention, and at rest
 //	firewall rules        deleted for the retention, and at rest
 //	operations            ended for the retention, and named by no CVM

@@ -75,7 +75,8 @@ const known = `EXISTS (SELECT 1 FROM cvms k WHERE k.id = v.id
 
 // recordOrphans keeps those of Owl's living records that Platform does not
 // know, and does nothing to them. They come by ascending ID, so that two
-// sweeps at once take the rows in one order.
+// sweeps at once take the rows in one order; and one that waited for the other
+// does not set back when an orphan was last seen, or the other would forget it.
 func (m *Maintenance) recordOrphans(ctx context.Context, alive []models.Orphan) (fresh int64, err error) {
 	if len(alive) == 0 {
 		return 0, nil
@@ -91,7 +92,8 @@ func (m *Maintenance) recordOrphans(ctx context.Context, alive []models.Orphan) 
 			tuples("(?::uuid, ?::text, ?::text, ?::uuid, ?::uuid, ?::bigint)", len(alive))+`)
 			INSERT INTO orphans (id, kind, name, app_id, cvm_id, generation)
 			SELECT * FROM v WHERE NOT (`+known+`) ORDER BY id
-			ON CONFLICT (id) DO UPDATE SET last_seen_at = now(), generation = excluded.generation
+			ON CONFLICT (id) DO UPDATE SET last_seen_at = GREATEST(orphans.last_seen_at, clock_timestamp()),
+				generation = excluded.generation
 			RETURNING *`, args...)
 		return len(rows), err
 	})

@@ -36,7 +36,7 @@ func (m *Maintenance) reapers() []reaper {
 		{"cvms", batch(m.reapCVMs)},
 		{"firewall_rules", batch(m.reapRules)},
 		{"operations", m.reapOperations},
-		{"specs", batch(m.reapSpecs)},
+		{"specs", m.reapSpecs},
 	}
 }
 
@@ -139,29 +139,41 @@ func (m *Maintenance) reapProvisions(db *gorm.DB) (n int64, err error) {
 	return n, err
 }
 
+// specPass is what one batch of specs came to.
+type specPass struct{ Marked, Gone int64 }
+
 // reapSpecs removes specs that nothing refers to: those that a PATCH replaced,
 // and those of provisions and CVMs that are gone. Their bodies hold
-// encrypted_env. A reference is only ever copied from a row that has it, or
-// made with the spec in one transaction, and no transaction is an hour old: so
-// what nothing refers to in this statement's snapshot, nothing ever will.
+// encrypted_env. It marks them first and removes them an hour later: whoever
+// read the reference before it went, to read the spec next, is done by then. A
+// reference is only ever copied from a row that has it, or made with the spec
+// in one transaction; so what nothing refers to, nothing ever will again, and
+// yet it is looked for once more.
 //
 // The three columns have no indexes: all references are read once, which costs
-// less than to keep three indexes on the table that every create writes.
-func (m *Maintenance) reapSpecs(db *gorm.DB) (n int64, err error) {
-	err = faultpoint.Poll("platform.reap_specs", func() (int, error) {
-		n, err = exec(db, `
+// less than to keep three indexes on the tables that every create writes.
+func (m *Maintenance) reapSpecs(db *gorm.DB) (n int64, full bool, err error) {
+	var pass specPass
+	err = faultpoint.Step("platform.reap_specs", func() error {
+		return db.Raw(`
 			WITH loose AS MATERIALIZED (
 				SELECT id FROM specs
 				EXCEPT SELECT spec_id FROM cvms
 				EXCEPT SELECT create_spec_id FROM cvms
 				EXCEPT SELECT spec_id FROM provisions
+			), fresh AS MATERIALIZED (
+				SELECT s.id FROM specs s JOIN loose ON loose.id = s.id
+				WHERE s.loose_at IS NULL LIMIT ? FOR UPDATE OF s SKIP LOCKED
 			), old AS MATERIALIZED (
 				SELECT s.id FROM specs s JOIN loose ON loose.id = s.id
-				WHERE s.created_at < now() - interval '1 hour'
-				LIMIT ? FOR UPDATE OF s SKIP LOCKED
+				WHERE s.loose_at < now() - interval '1 hour' LIMIT ? FOR UPDATE OF s SKIP LOCKED
+			), marked AS (
+				UPDATE specs s SET loose_at = now() FROM fresh WHERE s.id = fresh.id RETURNING s.id
+			), gone AS (
+				DELETE FROM specs s USING old WHERE s.id = old.id RETURNING s.id
 			)
-			DELETE FROM specs s USING old WHERE s.id = old.id`, reapLimit)
-		return int(n), err
+			SELECT (SELECT count(*) FROM marked) AS marked, (SELECT count(*) FROM gone) AS gone`,
+			reapLimit, reapLimit).Take(&pass).Error
 	})
-	return n, err
+	return pass.Gone, max(pass.Marked, pass.Gone) >= reapLimit, err
 }

@@ -171,33 +171,61 @@ func TestAReaperAndTheOperationsFinish(t *testing.T) {
 	}
 }
 
+// anHourLater lets an hour pass for the specs that were found loose.
+func (b *testBundle) anHourLater() {
+	b.t.Helper()
+	b.exec(`UPDATE specs SET loose_at = loose_at - interval '61 minutes'`)
+}
+
 func TestProvisionsGoWhenTheyHaveExpired(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	used, expired := b.spec("2 hours"), b.spec("2 hours")
+	used, expired := b.spec(), b.spec()
 	b.one(`INSERT INTO provisions (app_id, compose_hash, spec_id, expires_at) VALUES (?, 'a', ?, now() + interval '1 minute')`, b.app, used)
 	b.one(`INSERT INTO provisions (app_id, compose_hash, spec_id, expires_at) VALUES (?, 'b', ?, now())`, b.app, expired)
 	b.reap()
 	require.Equal(t, 1, b.count("provisions", "compose_hash = 'a'"))
 	require.Equal(t, 1, b.count("provisions"))
+	b.anHourLater()
+	b.reap()
 	require.Equal(t, 1, b.count("specs", "id = ?", used))
 	require.Zero(t, b.count("specs", "id = ?", expired), "with the ciphertext")
 }
 
-// TestSpecsGoWhenNothingRefersToThem: each of the three references keeps one.
+// TestSpecsGoWhenNothingRefersToThem: each of the three references keeps one,
+// and who has read a reference has an hour.
 func TestSpecsGoWhenNothingRefersToThem(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.insertCVM()
-	present, created, provision, young, loose := b.spec("2 hours"), b.spec("2 hours"), b.spec("2 hours"), b.spec("59 minutes"), b.spec("61 minutes")
-	b.one(`UPDATE cvms SET spec_id = ?, create_spec_id = ? WHERE id = ?`, present, created, id)
+	present, created, provision, replaced := b.spec(), b.spec(), b.spec(), b.spec()
+	b.one(`UPDATE cvms SET spec_id = ?, create_spec_id = ? WHERE id = ?`, replaced, created, id)
 	b.one(`INSERT INTO provisions (app_id, compose_hash, spec_id, expires_at) VALUES (?, 'a', ?, now() + interval '1 day')`, b.app, provision)
+	b.exec(`UPDATE specs SET created_at = now() - interval '1 year'`)
 	b.reap()
-	for name, spec := range map[string]api.ID{"present": present, "created": created, "provision": provision, "young": young} {
+	b.one(`UPDATE cvms SET spec_id = ? WHERE id = ?`, present, id)
+	b.reap()
+	require.Equal(t, 1, b.count("specs", "id = ? AND loose_at > now() - interval '1 minute'", replaced), "since now, not since it was made")
+	b.one(`UPDATE specs SET loose_at = now() - interval '59 minutes' WHERE id = ?`, replaced)
+	b.reap()
+	require.Equal(t, 1, b.count("specs", "id = ?", replaced))
+	b.anHourLater()
+	b.reap()
+	for name, spec := range map[string]api.ID{"present": present, "created": created, "provision": provision} {
 		require.Equal(t, 1, b.count("specs", "id = ?", spec), name)
 	}
-	require.Zero(t, b.count("specs", "id = ?", loose))
-	require.Equal(t, 4, b.count("specs"), "and the one that a PATCH replaced")
+	require.Equal(t, 3, b.count("specs"), "and none that a PATCH replaced")
+}
+
+func TestManySpecsGoAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(`INSERT INTO specs (id, workspace_id, body, summary) SELECT gen_random_uuid(), ?, '{}', '{}' FROM generate_series(1, 2500)`, b.workspace)
+	b.reap()
+	require.Equal(t, 2500, b.count("specs", "loose_at IS NOT NULL"))
+	b.anHourLater()
+	b.reap()
+	require.Zero(t, b.count("specs"))
 }
 
 // TestCVMsGoAfterTheRetention, with their rules and then their operations.
@@ -219,6 +247,8 @@ func TestCVMsGoAfterTheRetention(t *testing.T) {
 	require.Zero(t, b.count("firewall_rules", "cvm_id = ?", old))
 	require.Equal(t, 3, b.count("operations"), "what a CVM names stays")
 	require.Equal(t, 3, b.count("operation_targets"))
+	b.anHourLater()
+	b.reap()
 	require.Equal(t, 3, b.count("specs"))
 }
 
@@ -306,10 +336,10 @@ func TestReapersDoNotNeedEachOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.bind("k", "", true)
-	loose := b.spec("2 hours")
+	loose := b.spec()
 	b.exec(`ALTER TABLE idempotency_keys RENAME TO elsewhere`)
 	b.reap()
-	require.Zero(t, b.count("specs", "id = ?", loose))
+	require.Equal(t, 1, b.count("specs", "id = ? AND loose_at IS NOT NULL", loose))
 	require.Equal(t, 1.0, b.metric(b.reg, "roost_maintenance_failures_total"))
 	require.Equal(t, 1, b.log.lines(`"task":"reap keys"`))
 	b.exec(`ALTER TABLE elsewhere RENAME TO idempotency_keys`)

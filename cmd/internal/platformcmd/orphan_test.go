@@ -18,6 +18,7 @@ import (
 	"roost/models/migrations"
 	"roost/models/pg"
 	"roost/models/pgtest"
+	"roost/models/pgtest/pgproxy"
 	"roost/platform/maintenance"
 )
 
@@ -182,6 +183,24 @@ func TestOrphanAdoptIsSafeToRepeat(t *testing.T) {
 	require.NoError(t, b.db.Exec(`INSERT INTO orphans (id, kind, name, generation) VALUES (?, 'cvm', 'web', 3)`, id).Error)
 	require.Contains(t, b.adopts(id.String()), "already")
 	require.Equal(t, before, b.rows(), "and the orphan is gone")
+}
+
+// TestOrphanAdoptWhoseCommitIsNotAnswered is done once, and known to be ours.
+func TestOrphanAdoptWhoseCommitIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	for name, fate := range map[string]pgproxy.Fate{"reply lost": pgproxy.LoseReply, "request lost": pgproxy.LoseRequest} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setupOrphans(t)
+			id := b.create(b.mint.ID(), "web", orphanSpec("web"), nil)
+			b.sweep()
+			proxy := pgproxy.Start(t, b.at)
+			b.at = proxy.URL
+			proxy.Next(fate)
+			require.Equal(t, "adopted "+id.String()+"\n", b.adopts(id.String(), "--workspace", "acme"))
+			require.Equal(t, []int64{1, 1, 1, 1, 0, 0, 1, 1}, b.rows())
+		})
+	}
 }
 
 func TestOrphanAdoptRefuses(t *testing.T) {
