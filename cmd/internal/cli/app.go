@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -128,8 +129,8 @@ func (t *tool) appScale() *cobra.Command {
 func (t *tool) appDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete NAME|ID", Short: "Delete all CVMs of an app", Args: takes("NAME|ID"),
-		Long: "Deletes all CVMs of an app, first to last; the app goes with its last one, and its name keeps its ID\n" +
-			"for ever. " + deleteLong,
+		Long: "Deletes all CVMs of an app, first to last. The app goes with its last one; its name keeps its ID for ever.\n" +
+			deleteLong,
 		RunE: t.run(func(s *session) error {
 			doing := "delete app " + s.args[0]
 			id, err := s.app()
@@ -137,8 +138,8 @@ func (t *tool) appDelete() *cobra.Command {
 				return err
 			}
 			cvms, err := s.client.AppCVMs(s.ctx, id)
-			if err != nil {
-				return s.gone(id.String(), reading(doing, err))
+			if err != nil && !client.IsGone(err) {
+				return reading(doing, err)
 			}
 			if err := s.confirm(fmt.Sprintf("%s with its %d CVMs", doing, len(cvms)), id.String()); err != nil {
 				return err
@@ -156,13 +157,12 @@ func (s *session) deleteAll(doing string, cvms []api.CVM) error {
 	leaving := []api.CVM{}
 	for _, cvm := range cvms {
 		r, err := s.client.DeleteCVM(s.ctx, cvm.VMUUID)
-		if client.IsGone(err) {
-			continue
-		}
 		if err != nil {
 			return s.failed(c, err)
 		}
-		leaving = append(leaving, r.Value)
+		if r.Status != http.StatusGone {
+			leaving = append(leaving, r.Value)
+		}
 	}
 	if len(leaving) == 0 {
 		s.notef("The app has no CVMs; there is nothing left to do.")

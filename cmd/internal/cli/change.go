@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,7 @@ type accepted struct {
 	view      rendering
 	cvm       *api.CVM // if it is one
 	operation string   // "": it is done already
+	gone      bool     // it was deleted before
 	replayed  bool
 	attempts  int
 	original  string // ID of the request that did it, with replayed
@@ -38,7 +40,7 @@ type accepted struct {
 // accept reads what all Results have in common.
 func accept[T any](r client.Result[T], view func(T) rendering, operation string) accepted {
 	return accepted{
-		view: view(r.Value), operation: operation, replayed: r.Replayed, attempts: r.Attempts,
+		view: view(r.Value), operation: operation, gone: r.Status == http.StatusGone, replayed: r.Replayed, attempts: r.Attempts,
 		original: r.OriginalRequestID, key: r.IdempotencyKey,
 	}
 }
@@ -135,6 +137,8 @@ func (s *session) failed(c change, err error) error {
 // it, and under which key.
 func (s *session) noteAnswer(c change, a accepted) {
 	switch {
+	case a.gone:
+		s.notef("%s: it was deleted before; there is nothing left to do.", c.doing)
 	case a.replayed && s.cmd.Flags().Changed(keyFlag):
 		s.notef("Replay: %s was done before under key %s (request %s); nothing was started again.", c.doing, a.key, first(a.original, "unknown"))
 	case a.replayed && a.attempts > 1:

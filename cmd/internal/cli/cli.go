@@ -28,14 +28,12 @@ func Run(ctx context.Context, env Env, args []string, extra ...*cobra.Command) i
 	return t.report(cmd, err)
 }
 
-const rootLong = `Roost runs confidential VMs (CVMs), and every change is safe to repeat: it is made
-under an idempotency key, and whenever its outcome is unclear, stderr shows the exact
-command that does it once, or shows what was done.
+const rootLong = `Roost runs confidential VMs (CVMs), and every change is safe to repeat: it is made under an idempotency key, and
+whenever its outcome is unclear, stderr shows the exact command that does it once, or shows what was done.
 
-Data goes to stdout, everything else to stderr. An endpoint and a token come from --endpoint and --token, or --context, or
-ROOST_ENDPOINT and ROOST_TOKEN, or the current context (roost login), in this order.
-A process that is killed shows nothing: scripts that must survive that pass
---idempotency-key themselves.
+Data goes to stdout, everything else to stderr. An endpoint and a token come from --endpoint and --token, or
+--context, or ROOST_ENDPOINT and ROOST_TOKEN, or the current context (roost login), in this order. A process that
+is killed shows nothing: scripts that must survive that pass --idempotency-key themselves.
 
 Exit codes:
 `
@@ -100,6 +98,10 @@ func (t *tool) bindGlobals(root *cobra.Command) {
 	flags.BoolVar(&t.flags.trace, "trace", false, "show each HTTP exchange on stderr, secrets redacted")
 	flags.StringVar(&t.flags.context, "context", "", "the `CONTEXT` to use instead of the current one")
 	flags.StringVar(&t.flags.endpoint, "endpoint", "", "`URL` of Platform, such as https://roost.example.com")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs(), cobra.ShellCompDirectiveNoFileComp)) // both flags exist
+	_ = root.RegisterFlagCompletionFunc("context", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return t.contextNames(cmd, nil, "")
+	})
 	flags.StringVar(&t.flags.token, "token", "", "the `TOKEN`; the list of processes shows it to others: better set ROOST_TOKEN")
 }
 

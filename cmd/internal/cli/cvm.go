@@ -199,12 +199,12 @@ func (t *tool) cvmDelete(use, noun string) *cobra.Command {
 			if err := s.confirm(doing, id.String()); err != nil {
 				return err
 			}
-			return s.gone(id.String(), s.make(change{
+			return s.make(change{
 				doing: doing,
 				send: func(ctx context.Context, opts ...client.Option) (accepted, error) {
 					return acceptCVM(s.client.DeleteCVM(ctx, id, opts...))
 				},
-			}))
+			})
 		}),
 	}
 	t.completeArgs(cmd, cvmIDs)

@@ -6,13 +6,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"roost/api"
-	"roost/api/client"
 )
 
-const deleteLong = "What is gone already is no error: stderr says so, and\n" +
-	"the exit code is 0. It asks for confirmation on a terminal only; --yes is the answer."
+const deleteLong = "What is gone already is no error: stderr says so, and the exit code is 0.\n" +
+	"It asks for confirmation on a terminal only; --yes is the answer."
 
 func flagsOfDelete(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolP("yes", "y", false, "do not ask")
@@ -35,26 +32,8 @@ func (s *session) confirm(doing, id string) error {
 	return nil
 }
 
-// gone takes a thing that was deleted before for deleted.
-func (s *session) gone(id string, err error) error {
-	e, ok := errors.AsType[*client.Error](err)
-	if !ok || !client.IsGone(err) {
-		return err
-	}
-	when := "before"
-	if e.DeletedAt != nil {
-		when = "at " + e.DeletedAt.String()
-	}
-	s.notef("%s was deleted %s; there is nothing left to do.", id, when)
-	if s.flags.output == outputTable && !s.flags.quiet {
-		return nil
-	}
-	return s.print(rendering{value: deletion{ID: id, Status: string(api.StatusDeleted), DeletedAt: e.DeletedAt}, ids: []string{id}})
-}
-
 // deletion is all that is left of a thing.
 type deletion struct {
-	ID        string    `json:"id"`
-	Status    string    `json:"status"`
-	DeletedAt *api.Time `json:"deleted_at"`
+	ID     string `json:"id"`
+	Status string `json:"status"`
 }

@@ -104,12 +104,12 @@ func (r report) said() string {
 		return fmt.Sprintf("no answer came from %s (%s)", r.endpoint, cause(e))
 	case len(e.Fields) > 0 && e.Title != "":
 		return strings.ToLower(e.Title[:1]) + e.Title[1:]
-	case e.Detail != "":
-		return strings.TrimSuffix(e.Detail, ".")
-	case e.Err != nil:
+	case e.Status/100 == 2:
 		return fmt.Sprintf("the answer (%d) cannot be read: %v", e.Status, e.Err)
+	case e.Code == "" && e.Title == "": // no problem document
+		return strings.TrimSuffix(fmt.Sprintf("%d %s: %s", e.Status, http.StatusText(e.Status), e.Detail), ".")
 	}
-	return fmt.Sprintf("the answer was %d %s, and not from Roost", e.Status, http.StatusText(e.Status))
+	return strings.TrimSuffix(first(e.Detail, e.Title), ".")
 }
 
 // cause is the network's own word, without the addresses that change each time.

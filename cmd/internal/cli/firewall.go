@@ -109,13 +109,13 @@ func (t *tool) firewallDelete() *cobra.Command {
 			if err := s.confirm(doing, "of CVM "+cvm.String()); err != nil {
 				return err
 			}
-			return s.gone(rule.String(), s.make(change{
+			return s.make(change{
 				doing: doing,
 				send: func(ctx context.Context, opts ...client.Option) (accepted, error) {
 					r, err := s.client.DeleteFirewallRule(ctx, cvm, rule, opts...)
 					return accept(r, func(struct{}) rendering { return deletedRule(rule) }, ""), err
 				},
-			}))
+			})
 		}),
 	}
 	t.completeArgs(cmd, cvmIDs)
