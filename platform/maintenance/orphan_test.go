@@ -1,13 +1,16 @@
 package maintenance_test
 
 import (
+	"context"
 	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 
 	"roost/api"
 	"roost/models"
+	"roost/models/pg"
 	"roost/platform/maintenance"
 )
 
@@ -204,4 +207,35 @@ func TestWhatPlatformHasIsNeverDeletedAsAnOrphan(t *testing.T) {
 	b.sweep()
 	require.Empty(t, b.orphans())
 	b.untouched(id)
+}
+
+// TestASweepThatWaitedSetsNothingBack: while it waits for the other one's
+// write, the other sees the orphan later than this one's statement began. Set
+// back, the other would forget it.
+func TestASweepThatWaitedSetsNothingBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.mint.ID()
+	b.atOwl(id)
+	b.sweep()
+	swept := make(chan error, 1)
+	require.NoError(t, pg.InTx(t.Context(), b.db, func(tx *gorm.DB) error {
+		if err := tx.Exec(`UPDATE orphans SET last_seen_at = last_seen_at`).Error; err != nil {
+			return err
+		}
+		go func() {
+			_, err := b.m.Sweep(context.WithoutCancel(t.Context()))
+			swept <- err
+		}()
+		require.Eventually(t, func() bool {
+			var waiting int
+			err := tx.Raw(`SELECT count(*) FROM pg_locks WHERE NOT granted
+				AND transactionid = pg_current_xact_id_if_assigned()::xid`).Scan(&waiting).Error
+			return err == nil && waiting == 1
+		}, patience, tick)
+		return tx.Exec(`UPDATE orphans SET last_seen_at = clock_timestamp()`).Error
+	}))
+	seen := b.orphans()[id].LastSeenAt
+	require.NoError(t, <-swept)
+	require.False(t, b.orphans()[id].LastSeenAt.Before(seen))
 }

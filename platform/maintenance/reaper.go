@@ -154,8 +154,8 @@ type specPass struct{ Marked, Gone int64 }
 // less than to keep three indexes on the tables that every create writes.
 func (m *Maintenance) reapSpecs(db *gorm.DB) (n int64, full bool, err error) {
 	var pass specPass
-	err = faultpoint.Step("platform.reap_specs", func() error {
-		return db.Raw(`
+	err = faultpoint.Poll("platform.reap_specs", func() (int, error) {
+		err := db.Raw(`
 			WITH loose AS MATERIALIZED (
 				SELECT id FROM specs
 				EXCEPT SELECT spec_id FROM cvms
@@ -174,6 +174,7 @@ func (m *Maintenance) reapSpecs(db *gorm.DB) (n int64, full bool, err error) {
 			)
 			SELECT (SELECT count(*) FROM marked) AS marked, (SELECT count(*) FROM gone) AS gone`,
 			reapLimit, reapLimit).Take(&pass).Error
+		return int(pass.Marked + pass.Gone), err
 	})
 	return pass.Gone, max(pass.Marked, pass.Gone) >= reapLimit, err
 }

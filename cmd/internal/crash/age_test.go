@@ -58,9 +58,10 @@ func outlivesAProvision(c *bench) func() {
 	c.provision(apitest.Spec(c.name(), "services: {}"))
 	spec := harness.Rows[api.ID](c.stack, c.stack.PlatformDB, `SELECT spec_id FROM provisions`)[0]
 	return func() {
-		c.exec(c.stack.PlatformDB, `UPDATE specs SET created_at = created_at - interval '2 hours' WHERE id = ?`, spec)
 		c.exec(c.stack.PlatformDB, `UPDATE provisions SET expires_at = now() WHERE spec_id = ?`, spec)
 		c.awaitGone(c.stack.PlatformDB, "provisions WHERE spec_id = ?", spec)
+		c.await(func() bool { return c.exists(c.stack.PlatformDB, "specs WHERE id = ? AND loose_at IS NOT NULL", spec) })
+		c.exec(c.stack.PlatformDB, `UPDATE specs SET loose_at = loose_at - interval '2 hours' WHERE id = ?`, spec)
 		c.awaitGone(c.stack.PlatformDB, "specs WHERE id = ?", spec)
 	}
 }
