@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -65,7 +66,7 @@ func crashes() map[string]trial {
 		"owl.removed":          deletion,
 		"owl.rule_result":      rule,
 		"owl.backoff":          by(stopsAgainstADriver),
-		"owl.prolong":          by(creates).over(longBoot()),
+		"owl.prolong":          by(bootsForLong).over(longBoot()),
 		"owl.give_back":        by(stopsOwl).over(longBoot()),
 		"owl.compare":          by(losesPower),
 		"owl.reap":             by(outlivesATombstone),
@@ -317,14 +318,48 @@ func (c *bench) machineFile(cvm api.CVM) string {
 // stopsOwl tells Owl to end in order while it has a boot under way.
 func stopsOwl(c *bench) func() {
 	return func() {
-		cvm := c.create()
-		c.await(func() bool {
-			return len(harness.Rows[int](c.stack, c.stack.OwlDB, `SELECT 1 FROM cvms WHERE id = ? AND fence > 0`, cvm.VMUUID)) > 0
-		})
+		cvm, release := c.booting()
 		c.victim.Terminate()
 		c.victim.AwaitExit()
+		release()
 		c.victim.Start()
 		c.shows(cvm.VMUUID, "create start")
+	}
+}
+
+// bootsForLong has a boot outlast what a lease is left alone for.
+func bootsForLong(c *bench) func() {
+	return func() {
+		cvm, release := c.booting()
+		c.fired()
+		release()
+		c.shows(cvm.VMUUID, "create start")
+	}
+}
+
+// booting is a CVM whose boot Owl has under way and cannot end before it is
+// released: the machine is locked.
+func (c *bench) booting() (cvm api.CVM, release func()) {
+	c.t.Helper()
+	for {
+		cvm = c.create()
+		lock, err := os.OpenFile(filepath.Join(c.stack.SimDir, "locks", cvm.VMUUID.String()), os.O_RDWR|os.O_CREATE, 0o600)
+		require.NoError(c.t, err)
+		require.NoError(c.t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+		release = func() { require.NoError(c.t, lock.Close()) }
+		var row struct{ Fence, Observed int64 }
+		c.await(func() bool {
+			rows := harness.Rows[struct{ Fence, Observed int64 }](c.stack, c.stack.OwlDB,
+				`SELECT fence, observed_generation AS observed FROM cvms WHERE id = ?`, cvm.VMUUID)
+			if len(rows) > 0 {
+				row = rows[0]
+			}
+			return row.Fence > 0
+		})
+		if row.Observed == 0 {
+			return cvm, release
+		}
+		release() // it was quicker
 	}
 }
 
