@@ -3,6 +3,7 @@ package acceptance
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -98,7 +99,7 @@ func record(t *testing.T) map[string][]write {
 		nth := map[string]int{}
 		all := w.proxy.Exchanges()
 		for _, e := range all[seen:] {
-			if e.Method != "GET" {
+			if e.Method != http.MethodGet {
 				kind := kindOf(e.Method, e.Path)
 				nth[kind]++
 				out[s.name] = append(out[s.name], write{s.name, kind, nth[kind]})
@@ -145,23 +146,23 @@ func TestEveryWrite(t *testing.T) {
 		longest = max(longest, len(ws))
 	}
 	tab := &table{cells: map[write]map[mode]string{}, after: map[write]map[mode]string{}}
-	t.Run("each", func(t *testing.T) {
-		for _, m := range modes() {
-			for i := range longest {
-				t.Run(fmt.Sprintf("%s %d", m, i+1), func(t *testing.T) {
-					t.Parallel()
-					c := &chain{workdir: newWorkdir(t), mode: m, app: fmt.Sprintf("%s-%d", m, i+1)}
-					c.tell(writes, i, tab)
-				})
-			}
+	t.Cleanup(func() { // when all cases have ended
+		if t.Failed() {
+			return
 		}
+		rows := tab.rows(writes, story(""))
+		t.Log("\n" + strings.Join(rows, "\n"))
+		checkREADME(t, rows)
 	})
-	if t.Failed() {
-		return
+	for _, m := range modes() {
+		for i := range longest {
+			t.Run(fmt.Sprintf("%s %d", m, i+1), func(t *testing.T) {
+				t.Parallel()
+				c := &chain{workdir: newWorkdir(t), mode: m, app: fmt.Sprintf("%s-%d", m, i+1)}
+				c.tell(writes, i, tab)
+			})
+		}
 	}
-	rows := tab.rows(writes, story(""))
-	t.Log("\n" + strings.Join(rows, "\n"))
-	checkREADME(t, rows)
 }
 
 // TestEveryAnswerIsLostOnce leaves the provider its retries: then no apply

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +50,16 @@ func (w *workdir) write(name, text string) {
 	}
 }
 
+// copyFrom takes a file over.
+func (w *workdir) copyFrom(file string) {
+	w.t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write(filepath.Base(file), string(text))
+}
+
 // outcome is how a terraform ended.
 type outcome struct {
 	exit   int // -1: by a signal
@@ -60,8 +71,8 @@ type outcome struct {
 func (w *workdir) start(ctx context.Context, env []string, args ...string) (cmd *exec.Cmd, wait func() outcome) {
 	w.t.Helper()
 	var output bytes.Buffer
-	cmd = exec.CommandContext(ctx, shared.terraform, args...) //nolint:gosec // the program under test
-	cmd.Dir, cmd.Env = w.dir, append(w.env[:len(w.env):len(w.env)], env...)
+	cmd = exec.CommandContext(ctx, shared.terraform, args...)
+	cmd.Dir, cmd.Env = w.dir, slices.Concat(w.env, env)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second // a provider that was killed a moment later holds the pipe

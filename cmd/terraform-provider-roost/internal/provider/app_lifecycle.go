@@ -153,17 +153,30 @@ func (m *appModel) remember(f fleet) {
 // they are then.
 func (r *app) await(ctx context.Context, f fleet, diags *diag.Diagnostics) fleet {
 	for i, c := range f {
-		settled, err := r.WaitCVM(ctx, c.VMUUID, client.Settled, nil)
-		if err != nil {
-			diags.AddWarning("A CVM is not ready yet", fmt.Sprintf("%s: %s. Everything is recorded; the next plan shows how far it is.", c.VMUUID, explain(err)))
-			return f
-		}
-		f[i] = settled
-		if settled.Status == api.StatusFailed {
-			diags.AddError("A CVM has failed", (&client.CVMError{CVM: settled}).Error())
-		}
+		f[i] = r.settle(ctx, c, diags)
 	}
 	return f
+}
+
+// settle holds until a CVM is what it is asked to be. One that has failed is an
+// error. Time that is up is a warning, and so is all that is only not known:
+// with an error Terraform would destroy what was made.
+func (p *platform) settle(ctx context.Context, c api.CVM, diags *diag.Diagnostics) api.CVM {
+	settled, err := p.WaitCVM(ctx, c.VMUUID, client.Settled, nil)
+	if bad, ok := errors.AsType[*client.CVMError](err); ok {
+		settled, err = bad.CVM, nil
+	}
+	switch {
+	case err != nil:
+		diags.AddWarning("A CVM is not ready yet",
+			fmt.Sprintf("%s: %s. Everything is recorded; the next plan shows how far it is.", c.VMUUID, err))
+		return c
+	case settled.Status == api.StatusFailed:
+		diags.AddError("A CVM has failed", (&client.CVMError{CVM: settled}).Error())
+	case settled.Status == api.StatusDeleted:
+		diags.AddWarning("A CVM was deleted meanwhile", fmt.Sprintf("%s is gone. Apply again to make another.", c.VMUUID))
+	}
+	return settled
 }
 
 // awaitGone holds until none of the CVMs is there.

@@ -2,10 +2,10 @@ package provider
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
-	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
@@ -70,11 +70,16 @@ func (r *power) Create(ctx context.Context, req resource.CreateRequest, resp *re
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	ctx, cancel := within(ctx, plan.Timeouts.Create, &resp.Diagnostics)
 	defer cancel()
-	if resp.Diagnostics.HasError() || !r.set(ctx, &plan, &resp.Diagnostics) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	cvm, err := r.set(ctx, &plan)
+	if err != nil {
+		resp.Diagnostics.AddError("The power of the CVM was not changed", explain(err))
 		return
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
-	r.await(ctx, plan, &resp.Diagnostics)
+	r.settle(ctx, cvm, &resp.Diagnostics)
 }
 
 // Update implements resource.Resource.
@@ -83,37 +88,38 @@ func (r *power) Update(ctx context.Context, req resource.UpdateRequest, resp *re
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	ctx, cancel := within(ctx, plan.Timeouts.Update, &resp.Diagnostics)
 	defer cancel()
-	if resp.Diagnostics.HasError() || !r.set(ctx, &plan, &resp.Diagnostics) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	cvm, err := r.set(ctx, &plan)
+	if err != nil {
+		resp.Diagnostics.AddError("The power of the CVM was not changed", explain(err))
 		return
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
-	r.await(ctx, plan, &resp.Diagnostics)
+	r.settle(ctx, cvm, &resp.Diagnostics)
 }
 
 // Delete implements resource.Resource. It asks for nothing.
 func (r *power) Delete(context.Context, resource.DeleteRequest, *resource.DeleteResponse) {}
 
 // set asks for the power, unless the CVM has it or is on its way to it.
-func (r *power) set(ctx context.Context, m *powerModel, diags *diag.Diagnostics) bool {
+func (r *power) set(ctx context.Context, m *powerModel) (api.CVM, error) {
 	id, err := api.ParseID(m.CVMID.ValueString())
 	if err != nil {
-		diags.AddAttributeError(path.Root("cvm_id"), "cvm_id is no UUID", err.Error())
-		return false
+		return api.CVM{}, fmt.Errorf("cvm_id: %w", err)
 	}
 	m.ID = m.CVMID
 	cvm, err := r.CVM(ctx, id)
-	if err == nil && heading(cvm) != m.State.ValueString() {
-		key := client.WithIdempotencyKey(r.changeKey(cvm, m.State.ValueString(), nil))
-		if m.State.ValueString() == string(api.PowerStopped) {
-			_, err = r.StopCVM(ctx, id, key)
-		} else {
-			_, err = r.StartCVM(ctx, id, key)
-		}
+	if err != nil || heading(cvm) == m.State.ValueString() {
+		return cvm, err //nolint:wrapcheck // the SDK's error says it all
 	}
-	if err != nil {
-		diags.AddError("The power of the CVM was not changed", explain(err))
+	ask := r.StartCVM
+	if m.State.ValueString() == string(api.PowerStopped) {
+		ask = r.StopCVM
 	}
-	return err == nil
+	res, err := ask(ctx, id, client.WithIdempotencyKey(r.changeKey(cvm, m.State.ValueString(), nil)))
+	return res.Value, err //nolint:wrapcheck // the SDK's error says it all
 }
 
 // heading is the power that a CVM is asked to have, "" if that is unclear.
@@ -126,20 +132,6 @@ func heading(c api.CVM) string {
 		return ""
 	}
 	return string(status)
-}
-
-func (r *power) await(ctx context.Context, m powerModel, diags *diag.Diagnostics) {
-	id, err := api.ParseID(m.CVMID.ValueString())
-	if err != nil {
-		return // set has said so
-	}
-	cvm, err := r.WaitCVM(ctx, id, client.Settled, nil)
-	switch {
-	case err != nil:
-		diags.AddWarning("The CVM is not "+m.State.ValueString()+" yet", explain(err))
-	case cvm.Status == api.StatusFailed:
-		diags.AddError("The CVM has failed", (&client.CVMError{CVM: cvm}).Error())
-	}
 }
 
 // Read implements resource.Resource.

@@ -46,7 +46,7 @@ func (p *Provider) Metadata(_ context.Context, _ provider.MetadataRequest, resp 
 // Schema implements provider.Provider.
 func (p *Provider) Schema(_ context.Context, _ provider.SchemaRequest, resp *provider.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Runs confidential VMs (CVMs) on [Roost](https://github.com/roost). Every request that makes or " +
+		MarkdownDescription: "Runs confidential VMs (CVMs) on Roost. Every request that makes or " +
 			"changes something carries an `Idempotency-Key` that follows from what is planned, so an apply that was killed, or " +
 			"whose answers were lost, ends by being repeated.",
 		Attributes: map[string]schema.Attribute{

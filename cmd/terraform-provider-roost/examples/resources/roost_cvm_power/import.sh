@@ -1,0 +1,1 @@
+terraform import roost_cvm_power.batch CVM_ID

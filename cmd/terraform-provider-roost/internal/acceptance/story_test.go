@@ -1,0 +1,398 @@
+package acceptance
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"roost/api"
+	"roost/api/client"
+	"roost/cmd/internal/lossy"
+)
+
+// source is what every configuration begins with.
+const source = "terraform {\n  required_providers { roost = { source = \"terraform.local/roost/roost\" } }\n}\n"
+
+// web is a configuration of an app, with more attributes and resources.
+func web(app, instanceType string, replicas int, attributes, more string) string {
+	return fmt.Sprintf(`%sresource "roost_app" "web" {
+  name           = %q
+  instance_type  = %q
+  docker_compose = "services: {web: {image: nginx}}"
+  replicas       = %d
+  %s
+}
+%s`, source, app, instanceType, replicas, attributes, more)
+}
+
+// apply writes a configuration and applies it.
+func (w *workdir) apply(config string) {
+	w.t.Helper()
+	w.write("main.tf", config)
+	w.must("apply", "-auto-approve", "-input=false", "-no-color")
+}
+
+// fails applies, and the apply must fail with this text.
+func (w *workdir) fails(config, text string, env ...string) {
+	w.t.Helper()
+	w.write("main.tf", config)
+	out := w.run(env, "apply", "-auto-approve", "-input=false", "-no-color")
+	if flat := strings.Join(strings.Fields(strings.ReplaceAll(out.output, "│", "")), " "); out.exit != 1 || !strings.Contains(flat, text) {
+		w.t.Errorf("the apply ended with %d and should fail with %q:\n%s", out.exit, text, out.output)
+	}
+}
+
+// planShows fails the test unless a plan would change something, with all of
+// these texts in it.
+func (w *workdir) planShows(texts ...string) {
+	w.t.Helper()
+	out := w.run(nil, "plan", "-detailed-exitcode", "-no-color", "-input=false")
+	if out.exit != exitChanges {
+		w.t.Errorf("the plan should show a change and ended with %d:\n%s", out.exit, out.output)
+	}
+	for _, text := range texts {
+		if !strings.Contains(strings.Join(strings.Fields(out.output), " "), text) {
+			w.t.Errorf("the plan should show %q:\n%s", text, out.output)
+		}
+	}
+}
+
+// rest waits until all levels have the same machines of the app, and returns
+// their CVMs, oldest first.
+func rest(t *testing.T, name string) []api.CVM {
+	t.Helper()
+	app := appNamed(t, name)
+	eventually(t, "all levels have the same machines", func() bool { return machinesOf(t, app).agree() })
+	if app.IsZero() {
+		return nil
+	}
+	return listedCVMs(t, app)
+}
+
+func replicasAre(t *testing.T, name string, want int) []api.CVM {
+	t.Helper()
+	cvms := rest(t, name)
+	if len(cvms) != want {
+		t.Errorf("%s has %d CVMs, want %d", name, len(cvms), want)
+	}
+	return cvms
+}
+
+// TestMadeAnewWithinTheKeysLife: the key of the first time names a CVM that is
+// gone, and that of its replica too.
+func TestMadeAnewWithinTheKeysLife(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	more := `resource "roost_firewall_rule" "https" {
+  cvm_id = roost_app.web.primary_cvm_id
+  cidr   = "10.0.0.0/8"
+}`
+	config := web("anew", "tdx.small", 2, "", more)
+	w.apply(config)
+	first := replicasAre(t, "anew", 2)
+	w.must("destroy", "-auto-approve", "-input=false")
+	replicasAre(t, "anew", 0)
+	w.apply(config)
+	second := replicasAre(t, "anew", 2)
+	if len(second) == 2 && (second[0].VMUUID == first[0].VMUUID || second[1].VMUUID == first[1].VMUUID) {
+		t.Error("a machine that was deleted is back")
+	}
+	w.planIsEmpty()
+	for _, n := range []int{1, 2, 1, 2} { // the slot's third and fourth
+		w.apply(web("anew", "tdx.small", n, "", more))
+		replicasAre(t, "anew", n)
+	}
+	// The rule alone, made anew on the same CVM: an echo shows the old one.
+	w.apply(web("anew", "tdx.small", 2, "", ""))
+	w.apply(config)
+	w.planIsEmpty()
+}
+
+// TestPowerBackAndForth: the same planned change, repeated, is a new wish.
+func TestPowerBackAndForth(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	config := func(state string) string {
+		return web("power", "tdx.small", 1, "", fmt.Sprintf(`resource "roost_cvm_power" "web" {
+  cvm_id = roost_app.web.primary_cvm_id
+  state  = %q
+}`, state))
+	}
+	for _, state := range []string{"stopped", "running", "stopped"} {
+		w.apply(config(state))
+		if cvm := replicasAre(t, "power", 1)[0]; string(cvm.Status) != state {
+			t.Errorf("the CVM is %s, want %s", cvm.Status, state)
+		}
+	}
+	w.planIsEmpty()
+	id := listedCVMs(t, appNamed(t, "power"))[0].VMUUID
+	if _, err := shared.client.StartCVM(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	w.planShows(`~ state = "running" -> "stopped"`)
+	w.apply(config("stopped"))
+	var did []string
+	for _, e := range effects(t) {
+		if e.ID == id.String() {
+			did = append(did, e.Effect)
+		}
+	}
+	if got := strings.Join(did, " "); !strings.HasSuffix(got, "stop start stop start stop") {
+		t.Errorf("the machine did: %s", got)
+	}
+}
+
+// TestDrift: what others do shows in a plan, and an apply undoes it.
+func TestDrift(t *testing.T) {
+	t.Parallel()
+	w, c := newWorkdir(t), shared.client
+	config := web("drift", "tdx.small", 3, "", `resource "roost_firewall_rule" "https" {
+  cvm_id = roost_app.web.primary_cvm_id
+  cidr   = "10.0.0.0/8"
+  port   = 443
+}`)
+	w.apply(config)
+	cvms := replicasAre(t, "drift", 3)
+
+	if _, err := c.DeleteCVM(t.Context(), cvms[1].VMUUID); err != nil { // one in the middle
+		t.Fatal(err)
+	}
+	w.planShows("~ replicas = 2 -> 3")
+	w.apply(config)
+	cvms = replicasAre(t, "drift", 3)
+
+	large := "tdx.large"
+	if _, err := c.UpdateCVM(t.Context(), cvms[2].VMUUID, api.PatchCVM{
+		InstanceType: &large, ComposeFile: &api.ComposeFile{DockerComposeFile: "services: {}"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.planShows(`~ instance_type = "tdx.large" -> "tdx.small"`, `~ docker_compose = "services: {}" ->`)
+	w.apply(config)
+	for _, cvm := range replicasAre(t, "drift", 3) {
+		if cvm.InstanceType != "tdx.small" || cvm.VCPU != 1 || cvm.ComposeHash != cvms[0].ComposeHash {
+			t.Errorf("the CVM %s is a %s with %d CPUs and the configuration %s", cvm.VMUUID, cvm.InstanceType, cvm.VCPU, cvm.ComposeHash)
+		}
+	}
+
+	rule, err := api.ParseID(fmt.Sprint(w.state("roost_firewall_rule.https")["id"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.DeleteFirewallRule(t.Context(), cvms[0].VMUUID, rule); err != nil {
+		t.Fatal(err)
+	}
+	w.planShows("roost_firewall_rule.https will be created")
+	for _, cvm := range cvms {
+		if _, err := c.DeleteCVM(t.Context(), cvm.VMUUID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.planShows("roost_app.web will be created")
+	w.apply(config)
+	replicasAre(t, "drift", 3)
+	w.planIsEmpty()
+}
+
+// TestItsOwnHalfMadeApp: the first apply has made the app and nobody heard of
+// it; the second one has another configuration.
+func TestItsOwnHalfMadeApp(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	w.proxy.SetPolicy(lossy.Nth(2, lossy.Writes, lossy.DropAnswer())) // a replica's
+	w.fails(web("half", "tdx.small", 3, "", ""), "outcome unknown", "ROOST_MAX_ATTEMPTS=1")
+	half := replicasAre(t, "half", 2)
+	w.proxy.SetPolicy(nil)
+	w.apply(web("half", "tdx.medium", 2, "", ""))
+	for i, cvm := range replicasAre(t, "half", 2) {
+		if cvm.VMUUID != half[i].VMUUID || cvm.InstanceType != "tdx.medium" {
+			t.Errorf("%s is a %s; it should be %s and a tdx.medium", cvm.VMUUID, cvm.InstanceType, half[i].VMUUID)
+		}
+	}
+	w.planIsEmpty()
+}
+
+// TestSomebodyElsesApp: of the same configuration or another, it is left alone
+// until it is imported.
+func TestSomebodyElsesApp(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	config := web("theirs", "tdx.small", 1, "", "")
+	w.apply(config)
+	theirs := replicasAre(t, "theirs", 1)[0]
+	for _, instanceType := range []string{"tdx.small", "tdx.medium"} {
+		other := newWorkdir(t)
+		config := web("theirs", instanceType, 1, "", "")
+		for range 2 { // also when the key has come to name it
+			other.fails(config, "Import it", "ROOST_NAMESPACE=other-"+instanceType)
+		}
+		other.must("import", "-input=false", "roost_app.web", "theirs")
+		other.apply(config)
+		other.planIsEmpty()
+	}
+	if cvm := replicasAre(t, "theirs", 1)[0]; cvm.VMUUID != theirs.VMUUID || cvm.InstanceType != "tdx.medium" {
+		t.Errorf("the import has not changed the CVM %s but left %s, a %s", theirs.VMUUID, cvm.VMUUID, cvm.InstanceType)
+	}
+}
+
+// TestALateCopyMakesNoOther: an apply is killed while its request for a replica
+// is on the way; it arrives when the next apply is over.
+func TestALateCopyMakesNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	w.write("main.tf", web("late", "tdx.small", 3, "", ""))
+	hold := lossy.NewHold()
+	w.proxy.SetPolicy(lossy.Nth(1, func(r *lossy.Request) bool { return strings.HasSuffix(r.Path, "/replicas") }, hold.Fate()))
+	cmd, wait := w.start(t.Context(), nil, "apply", "-auto-approve", "-input=false")
+	<-hold.Held()
+	w.kill(cmd, wait)
+	w.apply(web("late", "tdx.small", 3, "", ""))
+	w.apply(web("late", "tdx.small", 5, "", ""))
+	hold.Release()
+	held, err := w.proxy.Await(t.Context(), func(e lossy.Exchange) bool { return e.Fate == "hold" && e.Done })
+	if err != nil || len(held.Statuses) != 1 || held.Statuses[0]/100 != 2 {
+		t.Errorf("the late copy was answered with %v: %v", held.Statuses, err)
+	}
+	replicasAre(t, "late", 5)
+	w.planIsEmpty()
+}
+
+// TestAWaitThatTakesTooLong is a warning: everything is recorded, nothing is
+// tainted, and the next plan is empty.
+func TestAWaitThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	var writes atomic.Int64
+	w.proxy.SetPolicy(func(r *lossy.Request) lossy.Fate {
+		if lossy.Writes(r) {
+			writes.Add(1)
+		}
+		if writes.Load() == 2 && uuidInPath.ReplaceAllString(r.Path, "") == "/api/v1/cvms" { // both are made
+			return lossy.Blackhole()
+		}
+		return lossy.Pass()
+	})
+	w.write("main.tf", web("slow", "tdx.small", 2, "timeouts { create = \"15s\" }", ""))
+	out := w.must("apply", "-auto-approve", "-input=false", "-no-color")
+	if !strings.Contains(out, "is not ready yet") {
+		t.Errorf("there is no warning:\n%s", out)
+	}
+	w.proxy.SetPolicy(nil)
+	if ids, _ := w.state("roost_app.web")["cvm_ids"].([]any); len(ids) != 2 {
+		t.Errorf("the state has the CVMs %v", ids)
+	}
+	w.planIsEmpty()
+	replicasAre(t, "slow", 2)
+}
+
+// TestAFailedCVM: the apply fails, and a destroy finds it.
+func TestAFailedCVM(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	w.fails(web("broken", "tdx.small", 1, "", ""), "SIM_FAILED")
+	w.must("destroy", "-auto-approve", "-input=false")
+	replicasAre(t, "broken", 0)
+}
+
+// TestRefusedForGood: the first CVM is there when a wrong value is refused, so
+// a destroy must find it.
+func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	w.fails(web("refused", "tdx.huge", 1, "", ""), "/instance_type")
+	if !appNamed(t, "refused").IsZero() {
+		t.Error("something was made")
+	}
+	w.apply(web("refused", "tdx.small", 1, "disk_size = 50", ""))
+	w.fails(web("refused", "tdx.small", 1, "disk_size = 40", ""), "can only grow")
+	w.apply(web("refused", "tdx.small", 1, "disk_size = 60", ""))
+	w.planIsEmpty()
+}
+
+// TestExamples are valid and formatted, and the data sources read what is there.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	examples := filepath.Join("..", "..", "examples")
+	if out, err := exec.CommandContext(t.Context(), shared.terraform, "fmt", "-check", "-recursive", examples).CombinedOutput(); err != nil {
+		t.Errorf("not formatted: %s", out)
+	}
+	files, err := filepath.Glob(filepath.Join(examples, "*s", "*", "*.tf"))
+	if err != nil || len(files) < 7 {
+		t.Fatalf("there are only %d examples: %v", len(files), err)
+	}
+	for _, file := range files {
+		w := newWorkdir(t)
+		w.write("source.tf", source)
+		w.copyFrom(file)
+		w.must("validate", "-no-color")
+	}
+}
+
+// TestDataSources read an app that is there.
+func TestDataSources(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	w.apply(web("shown", "tdx.small", 2, "", `
+data "roost_app" "web" { name = roost_app.web.name }
+data "roost_app" "by_id" { app_id = roost_app.web.app_id }
+data "roost_apps" "all" { depends_on = [roost_app.web] }
+data "roost_cvms" "web" { app_id = roost_app.web.app_id }
+data "roost_cvms" "all" { depends_on = [roost_app.web] }
+data "roost_cvm" "copy" { cvm_id = data.roost_app.web.cvm_ids[1] }
+output "all" {
+  value = alltrue([
+    data.roost_app.web.cvm_ids == roost_app.web.cvm_ids,
+    data.roost_app.by_id.name == "shown",
+    contains(data.roost_apps.all.apps[*].name, "shown"),
+    data.roost_cvms.web.cvms[*].cvm_id == roost_app.web.cvm_ids,
+    contains(data.roost_cvms.all.cvms[*].cvm_id, roost_app.web.primary_cvm_id),
+    data.roost_cvm.copy.replica_of == roost_app.web.primary_cvm_id,
+    data.roost_cvm.copy.status == "running",
+    data.roost_cvm.copy.name == "shown-2",
+  ])
+}`))
+	if out := strings.TrimSpace(w.must("output", "-raw", "all")); !strings.HasSuffix(out, "true") {
+		t.Errorf("the data sources show something else: %s\n%s", out, w.must("state", "show", "data.roost_cvm.copy"))
+	}
+}
+
+// TestImports of what hangs on a CVM.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	config := web("imports", "tdx.small", 1, "", `resource "roost_firewall_rule" "dns" {
+  cvm_id   = roost_app.web.primary_cvm_id
+  cidr     = "10.0.0.0/8"
+  protocol = "udp"
+  port     = 53
+}
+resource "roost_cvm_power" "web" {
+  cvm_id = roost_app.web.primary_cvm_id
+  state  = "running"
+}`)
+	w.apply(config)
+	cvm, rule := fmt.Sprint(w.state("roost_cvm_power.web")["cvm_id"]), fmt.Sprint(w.state("roost_firewall_rule.dns")["id"])
+	w.must("state", "rm", "roost_firewall_rule.dns", "roost_cvm_power.web", "roost_app.web")
+	w.must("import", "-input=false", "roost_app.web", fmt.Sprint(appNamed(t, "imports")))
+	w.must("import", "-input=false", "roost_cvm_power.web", cvm)
+	w.must("import", "-input=false", "roost_firewall_rule.dns", cvm+"/"+rule)
+	w.planIsEmpty()
+}
+
+// TestDestroyIsRepeatSafe: what is to be destroyed has gone already.
+func TestDestroyIsRepeatSafe(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	w.apply(web("ended", "tdx.small", 2, "", ""))
+	for _, cvm := range slices.Backward(replicasAre(t, "ended", 2)) {
+		if _, err := shared.client.DeleteCVM(t.Context(), cvm.VMUUID); err != nil && !client.IsNotFound(err) {
+			t.Fatal(err)
+		}
+	}
+	w.must("destroy", "-auto-approve", "-input=false", "-refresh=false") // it is not known to be gone
+	replicasAre(t, "ended", 0)
+}
