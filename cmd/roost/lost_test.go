@@ -20,7 +20,7 @@ func TestALostCreateIsRepeatedByTheCommandThatIsShown(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string]string{
 		"one attempt":         createHello + " --no-retry",
-		"every attempt":       createHello + " --timeout 2s",
+		"every attempt":       createHello + " --timeout 5s",
 		"spec from stdin":     `printf '{"name":"hello","instance_type":"tdx.small","compose_file":{"docker_compose_file":"a"}}' | roost cvm create -f - --no-retry`,
 		"odd file name":       `cp docker-compose.yml "it's \$HOME *.yml"; roost cvm create hello --instance-type tdx.small --compose "it's \$HOME *.yml" --no-retry`,
 		"endpoint from flags": createHello + ` --no-retry --endpoint "$U" --token "$T"`,

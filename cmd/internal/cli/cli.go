@@ -109,12 +109,17 @@ func (t *tool) bindGlobals(root *cobra.Command) {
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{
 		Use: use, Short: short,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("there is no command %q", strings.TrimPrefix(use+" "+args[0], "roost "))
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
 			}
-			return nil
+			meant := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				meant = "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usagef("there is no command %q%s", strings.TrimPrefix(use+" "+args[0], "roost "), meant)
 		},
+		SuggestionsMinimumDistance: 2, // typing errors
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usagef("name one of the commands of %s", cmd.CommandPath())
 		},

@@ -82,7 +82,7 @@ func exitCode(err error) int {
 	switch {
 	case client.IsUnknown(err):
 		return exitUnknown
-	case client.IsNotFound(err):
+	case client.IsNotFound(err) && !client.HasCode(err, ""): // a 404 that is not Roost's own says nothing
 		return exitNotFound
 	case client.IsConflict(err), client.HasCode(err, api.CodeInvalidState):
 		return exitConflict

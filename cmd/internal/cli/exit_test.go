@@ -17,6 +17,7 @@ func TestExitCodes(t *testing.T) {
 		ID: "op_1", Kind: api.KindCVMCreate, Status: api.OperationFailed, Error: &api.ResourceError{Code: "SIM_FAILED", Message: "no boot"},
 	})
 	pending := answer(http.StatusOK, api.Operation{ID: "op_1", Kind: api.KindCVMCreate, Status: api.OperationPending})
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	deletedAt := api.Time{}
 	appExists := api.Errorf(api.CodeAppExists, "The app web runs another configuration. Nothing was done.")
 	appExists.VMUUID = &someID
@@ -44,6 +45,7 @@ func TestExitCodes(t *testing.T) {
 		"empty argument": {[]string{"cvm", "get", ""}, nil, exitUsage, []string{"NAME|ID is empty"}},
 		"more arguments": {[]string{"cvm", "get", "a", "b"}, nil, exitUsage, []string{`unexpected argument "b"`}},
 		"no command":     {[]string{"cvm", "fly"}, nil, exitUsage, []string{`there is no command "cvm fly"`}},
+		"near command":   {[]string{"cvm", "lsit"}, nil, exitUsage, []string{`there is no command "cvm lsit"; did you mean list?`}},
 		"no verb":        {[]string{"cvm"}, nil, exitUsage, []string{"name one of the commands of roost cvm"}},
 		"empty key":      {createArgs(t, "--idempotency-key", ""), nil, exitUsage, []string{"--idempotency-key: must be 1 to 255"}},
 		"bad key":        {createArgs(t, "--idempotency-key", "a\nb"), nil, exitUsage, []string{"--idempotency-key: must be"}},
@@ -60,6 +62,7 @@ func TestExitCodes(t *testing.T) {
 		"deleted":       {[]string{"cvm", "get", someID.String()}, []http.HandlerFunc{refuse(gone)}, exitNotFound, []string{"its ID never comes back"}},
 		"no such name":  {[]string{"cvm", "get", "web"}, []http.HandlerFunc{answer(http.StatusOK, api.Page[api.CVM]{})}, exitNotFound, []string{`there is no CVM "web"`}},
 		"not bound":     {[]string{"key", "show", "k-1"}, []http.HandlerFunc{refuse(api.Errorf(api.CodeNotFound, "x"))}, exitNotFound, []string{"it has not happened so far: nothing is bound to key k-1"}},
+		"not Roost's 404": {[]string{"key", "show", "k-1"}, []http.HandlerFunc{http.NotFound}, exitOther, []string{"404 Not Found: the answer is not Roost's own"}},
 		"bound":         {[]string{"key", "show", "k-1"}, []http.HandlerFunc{answer(http.StatusOK, api.Key{State: "bound", RequestID: requestID})}, exitOK, nil},
 		"name taken":    {create, []http.HandlerFunc{refuse(appExists)}, exitConflict, []string{"The same command would be refused again.", "roost cvm get " + someID.String()}},
 		"other request": {create, []http.HandlerFunc{refuse(&api.Error{Code: api.CodeIdempotencyKeyReused, Fields: []api.FieldError{{Field: "/compose_file/docker_compose_file", Message: "differs"}}})}, exitConflict, []string{"--compose: differs", "without --idempotency-key it is a new request"}},
@@ -76,12 +79,12 @@ func TestExitCodes(t *testing.T) {
 		"quota":         {create, []http.HandlerFunc{refuse(api.Errorf(api.CodeQuotaExceeded, "No room."))}, exitOther, []string{"No room"}},
 		"failed":        {wait, []http.HandlerFunc{accepted, failed, answer(http.StatusOK, someCVM(api.StatusFailed, api.OperationFailed))}, exitFailed, []string{"SIM_FAILED: no boot", "it shows this same operation"}},
 		"canceled":      {[]string{"op", "get", "op_1", "--wait"}, []http.HandlerFunc{answer(http.StatusOK, api.Operation{ID: "op_1", Status: api.OperationCanceled})}, exitFailed, []string{"op_1"}},
-		"not ended":     {append(wait, "--timeout", "300ms"), []http.HandlerFunc{accepted, pending}, exitNotEnded, []string{"op_1 was still pending when the wait ended (--timeout has passed)", "roost op get op_1 --endpoint", "--wait"}},
-		"CVM not ended": {[]string{"cvm", "get", someID.String(), "--wait", "--timeout", "300ms"}, []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+		"not ended":     {append(wait, "--timeout", "3s"), []http.HandlerFunc{accepted, pending, hang}, exitNotEnded, []string{"op_1 was pending when the wait ended (--timeout has passed)", "roost op get op_1 --endpoint", "--wait"}},
+		"CVM not ended": {[]string{"cvm", "get", someID.String(), "--wait", "--timeout", "3s"}, []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
 			cvm := someCVM(api.StatusProvisioning, api.OperationSucceeded)
 			cvm.InProgress = true
 			answer(http.StatusOK, cvm)(w, r)
-		}}, exitNotEnded, []string{"was still provisioning"}},
+		}}, exitNotEnded, []string{"was provisioning"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,10 +127,26 @@ func TestInterruptedBeforeARequest(t *testing.T) {
 	require.Contains(t, b.err.String(), "interrupted")
 }
 
+// TestInterruptedWait leaves an operation that goes on, and data that names it.
+func TestInterruptedWait(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	poll := func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	}
+	s := serve(t, answer(http.StatusAccepted, someCVM(api.StatusProvisioning, api.OperationPending)), poll)
+	b := setup(t).at(s.URL, canaryToken)
+	require.Equal(t, exitNotEnded, b.runContext(ctx, createArgs(t, "--wait", "--idempotency-key", "k-1")...))
+	require.Contains(t, b.err.String(), "op_1 was not seen yet when the wait ended (interrupted). It goes on by itself; to wait on: roost op get op_1")
+	require.Contains(t, shownCommand(t, b.err.String()), "--idempotency-key k-1")
+	require.Contains(t, b.out.String(), someID.String())
+}
+
 // TestAnUnknownOutcomeStaysUnknown: a rate limit that follows a lost answer
 // says nothing about the attempt before it.
 func TestAnUnknownOutcomeStaysUnknown(t *testing.T) {
 	t.Parallel()
 	b := setup(t).at(serve(t, lose, refuse(&api.Error{Code: api.CodeRateLimited, Detail: "Too many."})).URL, canaryToken)
-	require.Equal(t, exitUnknown, b.run(createArgs(t, "--timeout", "1500ms")...), b.err)
+	require.Equal(t, exitUnknown, b.run(createArgs(t, "--timeout", "3s")...), b.err)
 }

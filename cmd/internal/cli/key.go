@@ -24,7 +24,7 @@ func (t *tool) keyShow() *cobra.Command {
 				return err
 			}
 			key, err := s.client.LookupKey(s.ctx, name)
-			if client.IsNotFound(err) {
+			if client.HasCode(err, api.CodeNotFound) { // a proxy's 404 is no answer to the question
 				return &notFoundError{fmt.Sprintf("it has not happened so far: nothing is bound to key %s.\n"+
 					"A request that is still on its way may arrive yet. To be certain, run the command again with --%s %s:\n"+
 					"that does it once. Keys are kept for 24 hours or longer, and each workspace has its own.", name, keyFlag, quote(name))}

@@ -92,7 +92,7 @@ func TestTheKeyIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	s := serve(t, lose)
 	b := setup(t).at(s.URL, canaryToken)
-	require.Equal(t, exitUnknown, b.run(createArgs(t, "--timeout", "1s")...))
+	require.Equal(t, exitUnknown, b.run(createArgs(t, "--timeout", "3s")...))
 	require.Greater(t, len(s.received), 1)
 	key := s.received[0].Header.Get(api.HeaderIdempotencyKey)
 	require.NotEmpty(t, key)
@@ -100,6 +100,7 @@ func TestTheKeyIsMadeOnce(t *testing.T) {
 		require.Equal(t, key, r.Header.Get(api.HeaderIdempotencyKey))
 	}
 	require.Contains(t, shownCommand(t, b.err.String()), " --idempotency-key "+key)
+	require.Contains(t, b.err.String(), "Attempt 1 was not answered.\nAttempt 2 was not answered.\n")
 	require.Contains(t, b.err.String(), "attempts")
 }
 

@@ -83,7 +83,7 @@ func (s *session) unfinished(noun, id, last string, err error) error {
 		return err
 	}
 	return &unfinishedError{
-		last: id + " was still " + first(last, "not seen"), err: err, next: s.otherCommand(noun, "get", id) + " --wait", // no ID begins with a dash
+		last: id + " was " + first(last, "not seen yet"), err: err, next: s.otherCommand(noun, "get", id) + " --wait", // no ID begins with a dash
 	}
 }
 
