@@ -22,7 +22,7 @@ import (
 const (
 	// Patience bounds every wait for a state. It is for machines with other
 	// work to do; what is promised in less is asserted by itself.
-	Patience = 90 * time.Second
+	Patience = 2 * time.Minute
 	// pollInterval is how often a state is looked at that nobody announces.
 	pollInterval = 20 * time.Millisecond
 	// shownLines is how much of a log a failed test shows.

@@ -68,7 +68,8 @@ type Stack struct {
 
 	platformURL, owlURL string
 	http                *http.Client
-	ended               time.Time // of the last fault
+	ended               time.Time     // of the last fault
+	startup             time.Duration // how long the processes took to be ready
 }
 
 // Platform is a node of the public service and the proxies on its hops.
@@ -99,8 +100,10 @@ func Start(tb testing.TB, o Options) *Stack {
 	}
 	s.Token = s.NewToken("acme")
 	if !o.NotStarted {
+		began := time.Now()
 		s.Each(func(n *Node) { n.Launch() })
 		s.Each(func(n *Node) { n.AwaitReady() })
+		s.startup = time.Since(began)
 	}
 	s.FaultsEnded()
 	return s
@@ -119,9 +122,15 @@ func (s *Stack) openDatabases() {
 
 func (s *Stack) open(url string) *gorm.DB {
 	s.T.Helper()
-	db, err := pg.Open(s.T.Context(), pg.Config{URL: url, MaxConns: 4, AppName: "roost-harness"}, slog.New(slog.DiscardHandler))
+	var db *gorm.DB
+	config := pg.Config{URL: url, MaxConns: 4, AppName: "roost-harness"}
+	err := poll(s.T.Context(), func(ctx context.Context) (bool, error) {
+		var err error
+		db, err = pg.Open(ctx, config, slog.New(slog.DiscardHandler))
+		return err == nil, nil // on a busy machine a handshake can time out
+	})
 	if err != nil {
-		s.T.Fatalf("harness: %v", err)
+		s.T.Fatalf("harness: open database: %v", err)
 	}
 	s.T.Cleanup(func() { _ = pg.Close(db) }) // the database may have been swapped away
 	return db
@@ -239,7 +248,7 @@ func (s *Stack) Insist(call *apitest.Call) *apitest.Reply {
 	defer ticker.Stop()
 	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); <-ticker.C {
 		reply, err := call.Try()
-		if err == nil && !transient(reply) {
+		if err == nil && !Transient(reply) {
 			final = reply
 			break
 		}
@@ -250,7 +259,8 @@ func (s *Stack) Insist(call *apitest.Call) *apitest.Reply {
 	return final
 }
 
-func transient(r *apitest.Reply) bool {
+// Transient reports whether an answer asks for the same request again.
+func Transient(r *apitest.Reply) bool {
 	switch r.Status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusInternalServerError:
 		return true

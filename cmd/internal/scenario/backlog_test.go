@@ -49,7 +49,7 @@ func TestScenarioOwlDownForAnHourOfCreates(t *testing.T) {
 	t.Parallel()
 	const (
 		count   = 100 // replicas of one request
-		rounds  = 10
+		rounds  = 6
 		pushes  = 4 // reconcile's bound on claims that are pushed at a time
 		backlog = count * rounds
 	)
@@ -61,7 +61,7 @@ func TestScenarioOwlDownForAnHourOfCreates(t *testing.T) {
 	b.Owls[0].Kill()
 	path := "/apps/" + source.AppID.String() + "/cvms/" + source.VMUUID.String() + "/replicas"
 	for i := range rounds {
-		b.Client().Post(path, fmt.Sprintf(`{"count":%d}`, count)).Key(fmt.Sprint("k", i)).Expect(http.StatusAccepted)
+		b.Insist(b.Client().Post(path, fmt.Sprintf(`{"count":%d}`, count)).Key(fmt.Sprint("k", i))).Expect(http.StatusAccepted)
 	}
 	b.AwaitExchange(b.back(), func(e lossy.Exchange) bool { return e.Done && slices.Equal(e.Statuses, []int{0}) })
 	oldest := b.backdate(time.Hour)

@@ -58,7 +58,7 @@ func TestScenarioReaperAgainstRetry(t *testing.T) {
 	}})
 	b.KeysExpire = true
 	cvm := b.running("web")
-	const clients, keys, requests = 8, 3, 40
+	const clients, keys, requests = 8, 3, 30
 	var mu sync.Mutex
 	executed, named := map[api.ID]int{}, map[api.ID]int{}
 	var wg sync.WaitGroup
@@ -68,7 +68,10 @@ func TestScenarioReaperAgainstRetry(t *testing.T) {
 				call := b.ClientOf((i+j)%2).Post("/cvms/"+cvm.VMUUID.String()+"/firewall-rules", `{"cidr":"10.0.0.0/8"}`).
 					Key(fmt.Sprint("k", j%keys))
 				reply, err := call.Try()
-				if !assert.NoError(t, err) || !assert.Equal(t, http.StatusCreated, reply.Status, string(reply.Body)) {
+				if err != nil || harness.Transient(reply) {
+					continue // a busy machine; what it may have done is told to the next one
+				}
+				if !assert.Equal(t, http.StatusCreated, reply.Status, string(reply.Body)) {
 					return
 				}
 				rule := apitest.Decode[api.FirewallRule](reply).ID
@@ -85,11 +88,14 @@ func TestScenarioReaperAgainstRetry(t *testing.T) {
 	b.FaultsEnded()
 	b.AtRest()
 	rules := harness.Rows[api.ID](b.Stack, b.PlatformDB, `SELECT id FROM firewall_rules`)
-	require.Len(t, executed, len(rules), "each rule was told of as executed")
+	untold := 0
 	for _, id := range rules {
-		require.Equal(t, 1, executed[id], id)
+		require.LessOrEqual(t, executed[id], 1, id)
+		untold += 1 - executed[id]
 		delete(named, id)
 	}
+	require.LessOrEqual(t, untold, b.Journal.Count(0)+b.Journal.Count(http.StatusServiceUnavailable),
+		"whoever was answered was told that it executed")
 	require.Empty(t, named, "no answer names what is not there")
 	require.Greater(t, len(rules), 2*keys, "keys have expired, and were used again")
 	require.Less(t, len(rules), clients*requests, "and were replayed")

@@ -87,7 +87,7 @@ func (b *bundle) converged() {
 	b.t.Helper()
 	took := b.AwaitAgreement()
 	b.t.Logf("converged: %s %.3fs", b.t.Name(), took.Seconds())
-	require.Less(b.t, took, harness.Converge)
+	require.Less(b.t, took, b.Limit())
 	b.Check()
 }
 
