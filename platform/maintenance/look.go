@@ -37,6 +37,7 @@ const (
 )
 
 // Look compares what changed last with Owl, and everything if there is cause.
+// One goroutine at a time may call it.
 func (m *Maintenance) Look(ctx context.Context) {
 	m.contain(ctx, "sweep", func() error {
 		failed := m.look.failed

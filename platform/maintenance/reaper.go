@@ -49,7 +49,8 @@ func batch(reap func(*gorm.DB) (int64, error)) func(*gorm.DB) (int64, bool, erro
 }
 
 // Reap lets every reaper work until it finds nothing more. One that fails does
-// not stop the others and goes on where it was the next time.
+// not stop the others and goes on where it was the next time. One goroutine at
+// a time may call it; other nodes may be reaping too.
 func (m *Maintenance) Reap(ctx context.Context) {
 	for _, r := range m.reapers() {
 		m.contain(ctx, "reap "+r.kind, func() error { return m.exhaust(ctx, r) })

@@ -58,15 +58,16 @@ func differences() map[string]difference {
 		"unheard of and deleted": {row: deletedNow + `, confirmed = false`, owl: forget, due: true},
 		"deleted long ago":       {row: deletedLong, owl: forget},
 
-		"Owl lacks it, and it failed":           {row: `error_code = 'SIM_FAILED'`, owl: forget, due: true},
-		"Owl has an older one, and it failed":   {row: `error_code = 'X', generation = 3, pushed_generation = 2`, due: true},
-		"failed before Owl had it":              {row: `error_code = 'ID_CONFLICT', confirmed = false`, owl: forget},
-		"a change that Owl refused":             {row: `error_code = 'INVALID_REQUEST', generation = 2, observed_generation = 2`},
-		"an answer that was never heard":        {row: `generation = 3, observed_generation = 3, pushed_generation = 1`, owl: advance},
-		"deleted below, and known":              {row: deletedBelow, owl: remove},
-		"deleted below, known, and forgotten":   {row: deletedBelow, owl: forget},
-		"deleted below, known, and alive again": {row: deletedBelow, due: true},
-		"under way":                             {row: `reconcile_after = now() + interval '1 hour'`, owl: forget},
+		"Owl lacks it, and it failed":              {row: `error_code = 'SIM_FAILED'`, owl: forget, due: true},
+		"Owl has an older one, and it failed":      {row: `error_code = 'X', generation = 3, pushed_generation = 2`, due: true},
+		"failed before Owl had it":                 {row: `error_code = 'ID_CONFLICT', confirmed = false`, owl: forget},
+		"a change that Owl refused":                {row: `error_code = 'INVALID_REQUEST', generation = 2, observed_generation = 2`},
+		"an answer that was never heard":           {row: `generation = 3, observed_generation = 3, pushed_generation = 1`, owl: advance},
+		"an answer that was never heard, and lost": {row: `generation = 2, observed_generation = 2, pushed_generation = 1`, due: true},
+		"deleted below, and known":                 {row: deletedBelow, owl: remove},
+		"deleted below, known, and forgotten":      {row: deletedBelow, owl: forget},
+		"deleted below, known, and alive again":    {row: deletedBelow, due: true},
+		"under way":                                {row: `reconcile_after = now() + interval '1 hour'`, owl: forget},
 	}
 }
 
