@@ -58,7 +58,8 @@ func TestASubRouteActsOnAllCVMsOfTheAppThatAreNotBeingDeleted(t *testing.T) {
 	l := setupLifecycle(t, owlapitest.Config{})
 	first := l.running("web")
 	require.Equal(t, api.OperationSucceeded, l.ended(l.scale(first.AppID, 4).Operation.ID).Status)
-	other := l.running("other")
+	other := l.create("other")
+	l.succeeds(other)
 	all := l.appCVMs(first.AppID)
 	gone := all[3]
 	l.owl.PauseMachines(true)
@@ -187,12 +188,14 @@ func TestComposeSettingsAreProvisionedAndCommitted(t *testing.T) {
 		require.Equal(t, int64(1), c.Generation, "a provision changes no CVM")
 	}
 
+	l.owl.PauseMachines(true)
 	made := apitest.Decode[api.CVMs](l.commit(first.VMUUID, hash).Expect(http.StatusAccepted))
 	require.Len(t, made.Items, 2)
 	require.Equal(t, first.AppID, made.Operation.ResourceID)
 	require.Zero(t, l.count("provisions"), "a commit uses it up")
 	require.Equal(t, made.Operation.ID, apitest.Decode[api.CVMs](l.commit(first.VMUUID, hash).Expect(http.StatusAccepted)).Operation.ID,
 		"the answer was lost: the hash is there already")
+	l.owl.PauseMachines(false)
 	require.Equal(t, api.OperationSucceeded, l.ended(made.Operation.ID).Status)
 	for _, c := range l.appCVMs(first.AppID) {
 		require.Equal(t, hash, c.ComposeHash)
@@ -404,7 +407,7 @@ func TestAnUpdateOfSeveralWhoseCommitReplyIsLostIsDoneOnce(t *testing.T) {
 		request(l.client(), http.MethodPatch, path(first.VMUUID)+"/docker-compose", "services: {}"),
 	} {
 		generation := l.cvm(first.VMUUID).Generation
-		proxy.Next(pgproxy.LoseReply, pgproxy.LoseReply)
+		proxy.Next(pgproxy.LoseReply)
 		r := call.Expect(http.StatusAccepted)
 		require.False(t, r.Replayed())
 		made := apitest.Decode[api.CVMs](r)
