@@ -34,14 +34,14 @@ func TestASpecIsTheSameAsYAMLAndJSON(t *testing.T) {
 		b.env.In = strings.NewReader(text)
 		b.must("cvm", "create", "-f", "-")
 	}
-	require.JSONEq(t, s.bodies[0], s.bodies[1])
-	require.Contains(t, s.bodies[0], "9007199254740993")
+	require.JSONEq(t, s.sent()[0], s.sent()[1])
+	require.Contains(t, s.sent()[0], "9007199254740993")
 
 	// Flags win over the file.
 	b.env.In = strings.NewReader(specYAML)
 	b.must("cvm", "create", "other", "-f", "-", "--instance-type", "tdx.large", "--vcpu", "3", "--compose", composeFile(t), "--region", "r", "--listed=false")
 	var spec api.Spec
-	require.NoError(t, json.Unmarshal([]byte(s.bodies[2]), &spec))
+	require.NoError(t, json.Unmarshal([]byte(s.sent()[2]), &spec))
 	require.Equal(t, "other", spec.Name)
 	require.Equal(t, "tdx.large", spec.InstanceType)
 	require.Equal(t, int64(3), *spec.VCPU)
@@ -56,9 +56,9 @@ func TestAPatchSendsOnlyWhatIsGiven(t *testing.T) {
 	s := serve(t, answer(http.StatusAccepted, someCVM(api.StatusUpdating, api.OperationPending)))
 	b := setup(t).at(s.URL, canaryToken)
 	b.must("cvm", "update", someID.String(), "--memory", "4096")
-	require.JSONEq(t, `{"memory":4096}`, s.bodies[0])
+	require.JSONEq(t, `{"memory":4096}`, s.sent()[0])
 	b.must("cvm", "update", someID.String(), "--image", "dstack-0.5.8", "--compose", composeFile(t))
-	require.JSONEq(t, `{"base_image":"dstack-0.5.8","compose_file":{"docker_compose_file":"services: {web: {image: nginx}}"}}`, s.bodies[1])
+	require.JSONEq(t, `{"base_image":"dstack-0.5.8","compose_file":{"docker_compose_file":"services: {web: {image: nginx}}"}}`, s.sent()[1])
 }
 
 func TestAWrongFileIsAUsageError(t *testing.T) {
@@ -94,7 +94,7 @@ func TestAWrongFileIsAUsageError(t *testing.T) {
 			require.Equal(t, exitUsage, b.run(append([]string{"cvm", "create"}, c.args...)...), b.err)
 			require.Contains(t, b.err.String(), c.want)
 			require.Contains(t, b.err.String(), "Run 'roost cvm create --help'")
-			require.Empty(t, s.received, "nothing is sent")
+			require.Empty(t, s.seen(), "nothing is sent")
 		})
 	}
 }
@@ -104,15 +104,15 @@ func TestDeleteAsksOnATerminalOnly(t *testing.T) {
 	s := serve(t, answer(http.StatusAccepted, someCVM(api.StatusDeleting, api.OperationPending)))
 	b := setup(t).at(s.URL, canaryToken)
 	b.must("cvm", "delete", someID.String())
-	require.Len(t, s.received, 1, "a script is not asked")
+	require.Len(t, s.seen(), 1, "a script is not asked")
 
 	b.env.InTerminal, b.env.ErrTerminal = true, true
 	for answer, sent := range map[string]int{"n\n": 0, "\n": 0, "": 0, "y\n": 1, "YES\n": 1} {
-		before := len(s.received)
+		before := len(s.seen())
 		b.env.In = strings.NewReader(answer)
 		code := b.run("cvm", "delete", someID.String())
 		require.Contains(t, b.err.String(), "[y/N]")
-		require.Len(t, s.received, before+sent, "%q", answer)
+		require.Len(t, s.seen(), before+sent, "%q", answer)
 		require.Equal(t, sent == 1, code == exitOK, "%q", answer)
 	}
 	b.must("cvm", "delete", someID.String(), "--yes")

@@ -28,8 +28,8 @@ func TestTraceHidesSecrets(t *testing.T) {
 	env := t.TempDir() + "/env"
 	require.NoError(t, os.WriteFile(env, []byte(canaryEnv+"\n"), privateFile))
 	b.must(createArgs(t, "--trace", "--encrypted-env-file", env, "--env-key", "A")...)
-	require.Contains(t, s.bodies[1], canaryEnv, "what is sent is whole")
-	require.Equal(t, "Bearer "+canaryToken, s.received[1].Header.Get("Authorization"))
+	require.Contains(t, s.sent()[1], canaryEnv, "what is sent is whole")
+	require.Equal(t, "Bearer "+canaryToken, s.seen()[1].Header.Get("Authorization"))
 
 	trace := b.err.String()
 	require.NotContains(t, trace, canaryToken)
