@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +106,31 @@ func TestOnePoisonousCreateHoldsUpNoOther(t *testing.T) {
 	b.requireContained("create", bad.VMUUID)
 	p.set("", "")
 	require.Equal(t, api.OperationSucceeded, b.ended(bad.Operation.ID).Status)
+}
+
+// TestOneCreateThatOwlFailsOverHoldsUpNoOther: Owl answers 500 to every batch
+// that holds it, as it does when it panics.
+func TestOneCreateThatOwlFailsOverHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	var most atomic.Int64
+	l := intercept(t, owlapitest.Config{}, func(w http.ResponseWriter, r *http.Request) bool {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if !bytes.Contains(body, []byte("poisonous-name")) {
+			return false
+		}
+		most.Store(max(most.Load(), int64(bytes.Count(body, []byte(`"app_id"`)))))
+		refuseWith(w, http.StatusInternalServerError)
+		return true
+	})
+	bad := l.create("poisonous-name")
+	good := []api.CVM{l.create("one"), l.create("two"), l.create("three"), l.create("four")}
+	l.run(l.service)
+	for _, cvm := range good {
+		require.Equal(t, api.OperationSucceeded, l.ended(cvm.Operation.ID).Status)
+	}
+	require.Equal(t, int64(5), most.Load(), "all five went in one batch at first")
+	require.Equal(t, api.StatusProvisioning, l.cvm(bad.VMUUID).Status, "an unknown outcome, and nothing else")
 }
 
 // What one CVM's change, deletion or status does to the code, it does to no

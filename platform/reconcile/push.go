@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"roost/api"
@@ -116,32 +117,39 @@ func (r *Reconciler) batches(ctx context.Context, rows []claimed) iter.Seq[batch
 }
 
 // createOrSplit sends one batch. If the batch itself is refused for good, or
-// somebody panics over it, one item is to blame, and each is sent alone: only
-// that one suffers.
+// somebody panics over it, here or at Owl, one item may be to blame, and each
+// half is sent alone, down to that one: only it suffers.
 func (r *Reconciler) createOrSplit(ctx context.Context, b batch) (results []result) {
 	err := r.hold.Run("create", func() (err error) {
 		results, err = r.create(ctx, b)
 		return err
 	})
-	answer, answered := errors.AsType[*owlapi.StatusError](err)
-	blamed, panicked := answered && judgeCreate(answer.Status) == refused, bulkhead.IsPanic(err)
-	switch {
-	case !blamed && !panicked:
+	if !blamesItem(err) {
 		return results
-	case len(b.rows) > 1:
-	case panicked:
+	}
+	if half := len(b.rows) / 2; half > 0 {
+		return append(
+			r.createOrSplit(ctx, batch{rows: b.rows[:half], items: b.items[:half]}),
+			r.createOrSplit(ctx, batch{rows: b.rows[half:], items: b.items[half:]})...)
+	}
+	answer, answered := errors.AsType[*owlapi.StatusError](err)
+	switch {
+	case !answered: // a panic
 		r.cfg.Logger.ErrorContext(ctx, "cannot push create", slog.String("cvm_id", b.rows[0].ID.String()), slog.Any("error", err))
 		return []result{{row: b.rows[0], verdict: unknown}}
-	default:
+	case judgeCreate(answer.Status) == refused:
 		failure := refusal(answer.Status, answer.Problem)
 		return []result{{row: b.rows[0], verdict: refused, failure: &failure, final: true}}
 	}
-	results = nil
-	for i := range b.rows {
-		one := batch{rows: b.rows[i : i+1], items: b.items[i : i+1]}
-		results = append(results, r.createOrSplit(ctx, one)...)
-	}
 	return results
+}
+
+// blamesItem reports whether a call about several failed in a way that one of
+// them may have caused.
+func blamesItem(err error) bool {
+	answer, answered := errors.AsType[*owlapi.StatusError](err)
+	return bulkhead.IsPanic(err) ||
+		answered && (judgeCreate(answer.Status) == refused || answer.Status == http.StatusInternalServerError)
 }
 
 // create sends one batch and judges each answer. The error is the call's.
