@@ -5,6 +5,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# `go mod verify` of the nested module: it also complains of our own module there,
+# which is a directory and has no checksum, so that line alone is no complaint.
+VERIFY_NESTED := found=$$(go mod verify 2>&1 | grep -v '^roost v0.0.0: missing ziphash: ' || true); [ -z "$$found" ] || { echo "$$found" >&2; exit 1; }
+
 # Another version of the linter finds other things, so only this one is used.
 LINT_VERSION := 2.13.2
 LINT := .cache/bin/golangci-lint-$(LINT_VERSION)
@@ -68,7 +72,7 @@ test-containers: ## Run the tests that use Postgres on testcontainers (needs Doc
 
 check: fmt-check lint ## Run everything that CI runs: format, lint, tests with -race, builds
 	go vet ./... && cd $(PROVIDER) && go vet ./...
-	go mod verify && cd $(PROVIDER) && go mod verify
+	go mod verify && cd $(PROVIDER) && $(VERIFY_NESTED)
 	go mod tidy -diff && cd $(PROVIDER) && go mod tidy -diff
 	$(MAKE) --no-print-directory build
 	go test -tags faults,nomsgpack ./models/faultpoint
