@@ -274,16 +274,17 @@ func TestTextsComeBackByteForByte(t *testing.T) {
 	c := l.create("web")
 	script, compose := "#!/bin/sh\r\necho \"ready\" \\ é 𝄞\t\n\n", "services:\n  web: {image: \"a:1\"}  # <b>&amp;\n"
 	require.Empty(t, l.get(path(c.VMUUID)+"/pre-launch-script").Expect(http.StatusOK).Body)
-	l.update(c.VMUUID, "pre-launch-script", script)
 	l.update(c.VMUUID, "docker-compose", compose)
+	without := l.cvm(c.VMUUID).ComposeHash
+	l.update(c.VMUUID, "pre-launch-script", script)
 	got := l.get(path(c.VMUUID) + "/pre-launch-script").Expect(http.StatusOK)
 	require.Equal(t, script, string(got.Body))
 	require.Equal(t, "text/plain; charset=utf-8", got.Header.Get("Content-Type"))
 	require.Equal(t, compose, string(l.get(path(c.VMUUID)+"/docker-compose.yml").Expect(http.StatusOK).Body))
-	hash := l.cvm(c.VMUUID).ComposeHash
+	require.NotEqual(t, without, l.cvm(c.VMUUID).ComposeHash)
 	request(l.client(), http.MethodPatch, path(c.VMUUID)+"/pre-launch-script", "").Expect(http.StatusAccepted)
 	require.Empty(t, l.get(path(c.VMUUID)+"/pre-launch-script").Expect(http.StatusOK).Body)
-	require.NotEqual(t, hash, l.cvm(c.VMUUID).ComposeHash)
+	require.Equal(t, without, l.cvm(c.VMUUID).ComposeHash, "as if there had never been one")
 }
 
 // TestNothingThatClientsRepeatForNineMinutesIsRefusedForGoodThatWay: PATCH,
