@@ -26,6 +26,7 @@ func TestALookSweepsForACauseOnly(t *testing.T) {
 	b := setup(t)
 	b.cvm()
 	require.Equal(t, 1, b.looks(1), "at the start")
+	require.Equal(t, 1, b.log.lines(`"cause":"start"`))
 	require.Zero(t, b.looks(5))
 	b.one(`UPDATE chores SET due_at = now()`)
 	require.Equal(t, 1, b.looks(5), "at the interval")
