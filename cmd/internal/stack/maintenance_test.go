@@ -167,7 +167,8 @@ func TestWhatIsAdoptedIsACVMLikeAnyOther(t *testing.T) {
 	require.Contains(t, b.orphan("adopt", replica.VMUUID.String()), "adopted", "whose app is known by now")
 	require.Contains(t, b.orphan("adopt", rule.ID.String()), "adopted")
 	b.agree()
-	require.Empty(t, b.orphan("list"))
+	// A sweep that was under way may have recorded one once more; the next forgets it.
+	require.Eventually(t, func() bool { return b.orphan("list") == "" }, soon, 20*time.Millisecond)
 	require.Equal(t, made, effects(t, b.Stack), "no machine has noticed")
 
 	after := b.get(first.VMUUID)
@@ -230,17 +231,16 @@ func TestASweepFindsNothingInAHealthySystem(t *testing.T) {
 	o := sweepEvery(time.Millisecond)
 	o.Platforms, o.Owls, o.Boot = 2, 1, 20*time.Millisecond
 	b := setup(t, o)
-	end := time.Now().Add(8 * time.Second)
 	var clients sync.WaitGroup
 	for n := range 4 {
 		clients.Go(func() {
-			for round := 0; time.Now().Before(end); round++ {
+			for round := range 8 {
 				b.life(fmt.Sprintf("app-%d-%d", n, round), b.Platforms[n%2].URL)
 			}
 		})
 	}
 	clients.Wait()
-	b.agree()
+	require.Eventually(t, func() bool { return b.differing() == 0 }, 2*soon, 20*time.Millisecond)
 	var sweeps float64
 	for _, node := range b.Platforms {
 		sweeps += metric(t, node, "roost_sweeps_total")
@@ -248,11 +248,10 @@ func TestASweepFindsNothingInAHealthySystem(t *testing.T) {
 		require.Zero(t, metric(t, node, "roost_orphans"))
 		require.Zero(t, metric(t, node, "roost_maintenance_failures_total"))
 	}
-	t.Logf("%v sweeps", sweeps)
-	require.Greater(t, sweeps, 20.0)
 	var cvms int
 	require.NoError(t, b.PlatformDB.Raw(`SELECT count(*) FROM cvms`).Scan(&cvms).Error)
-	require.Greater(t, cvms, 20)
+	t.Logf("%v sweeps beside the lives of %d CVMs", sweeps, cvms)
+	require.Greater(t, sweeps, 10.0)
 }
 
 // life is an app from its first CVM to its last, in no hurry to see any of it
