@@ -19,14 +19,14 @@ func slowOnce(t *testing.T, db *gorm.DB, event, condition string) {
 	t.Helper()
 	require.NoError(t, db.Exec(`CREATE SEQUENCE commits`).Error)
 	require.NoError(t, db.Exec(`CREATE FUNCTION slow_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		IF nextval('commits') = 1 THEN PERFORM pg_sleep(1.5); END IF; RETURN NULL; END $$`).Error)
+		IF nextval('commits') = 1 THEN PERFORM pg_sleep(3); END IF; RETURN NULL; END $$`).Error)
 	require.NoError(t, db.Exec(`CREATE CONSTRAINT TRIGGER slow_once AFTER `+event+`
 		DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (`+condition+`) EXECUTE FUNCTION slow_once()`).Error)
 }
 
 // TestScenarioCommitUnknownWhileTheBackendIsCommitting: the connection breaks
 // while Postgres is at the COMMIT, at each of the three of a create. A read
-// would find nothing, and the row comes a second later; the same transaction
+// would find nothing, and the row comes seconds later; the same transaction
 // again finds it.
 func TestScenarioCommitUnknownWhileTheBackendIsCommitting(t *testing.T) {
 	t.Parallel()
