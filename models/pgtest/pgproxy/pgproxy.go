@@ -9,6 +9,7 @@ package pgproxy
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/url"
@@ -42,6 +43,7 @@ type Proxy struct {
 	commits int
 	refuse  int // of the next connections
 	clients map[net.Conn]bool
+	cut     bool // once: requests to cancel are lost with the connections
 }
 
 // Start puts a proxy in front of the database. It ends with the test.
@@ -80,13 +82,24 @@ func (p *Proxy) Refuse(n int) {
 
 // Cut cuts every client's connection at once. Postgres hears of it only when
 // it next speaks to that client: a statement or a COMMIT that it is at goes on
-// to its end.
+// to its end. From then on requests to cancel are lost too, which a client sends
+// on a connection of their own when one breaks.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.cut = true
 	for client := range p.clients {
 		_ = client.Close() // ends its relays
 	}
+}
+
+// losesCancel reports whether the packet asks to cancel what another
+// connection is at, and is to be lost.
+func (p *Proxy) losesCancel(packet []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	const length, code = 16, 80877102 // of a CancelRequest
+	return p.cut && len(packet) == length && binary.BigEndian.Uint32(packet[4:]) == code
 }
 
 // track remembers a client's connection, and forgets it when it ends.
@@ -164,6 +177,9 @@ func (p *Proxy) serve(client net.Conn) error {
 	})
 	defer replies.Wait()
 	relay(server, client, func(request []byte) bool {
+		if p.losesCancel(request) {
+			return false
+		}
 		if !bytes.Contains(bytes.ToLower(request), []byte("commit\x00")) {
 			return true
 		}
