@@ -147,6 +147,15 @@ func TestStdinIsKeptForTheRepeat(t *testing.T) {
 	require.Empty(t, entries)
 }
 
+// TestAnArgumentIsNotReadAsAFlag: a name may begin with a dash.
+func TestAnArgumentIsNotReadAsAFlag(t *testing.T) {
+	t.Parallel()
+	b := setup(t).at(serve(t, lose).URL, canaryToken)
+	require.Equal(t, exitUnknown, b.run("app", "create", "--no-retry", "--idempotency-key", "-k", "--", "-web"))
+	require.Regexp(t, ` --idempotency-key -k --no-retry -- -web$`, shownCommand(t, b.err.String()))
+	require.Contains(t, b.err.String(), " -- -k\n", "the command that asks for the key")
+}
+
 func TestNamesAreIDsInTheShownCommand(t *testing.T) {
 	t.Parallel()
 	s := serve(t, answer(http.StatusOK, api.Page[api.CVM]{Items: []api.CVM{someCVM(api.StatusRunning, api.OperationSucceeded)}}), lose)
