@@ -53,7 +53,7 @@ func TestALookFindsWhatOwlLostLast(t *testing.T) {
 			old := b.cvm()
 			since := b.operation(api.OperationSucceeded, nil) // one over many puts it out of sight
 			b.exec(`INSERT INTO operation_targets (operation_id, cvm_id, generation, ended_at)
-				SELECT ?, gen_random_uuid(), 1, now() FROM generate_series(1, 250)`, since)
+				SELECT ?, gen_random_uuid(), 1, now() FROM generate_series(1, 2500)`, since)
 			latest := b.cvm()
 			b.exec(`INSERT INTO operations (id, workspace_id, kind, status, app_id, generation, request_id, open_targets)
 				SELECT 'op_Z' || n, ?, 'cvm.stop', 'succeeded', ?, 1, '', 0 FROM generate_series(1, 300) n`,
