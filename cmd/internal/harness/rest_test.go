@@ -122,6 +122,14 @@ func (s *Stack) journalFaults(t *testing.T) {
 	s.Journal = kept
 }
 
+// reset forgets what was written since. Snapshots share the lines with the
+// log, so it gets an array of its own.
+func (l *lines) reset(all []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = slices.Clone(all)
+}
+
 // TestAProcessThatMisbehavesIsNoticed: it dies, panics or races.
 func TestAProcessThatMisbehavesIsNoticed(t *testing.T) {
 	t.Parallel()
@@ -134,10 +142,10 @@ func TestAProcessThatMisbehavesIsNoticed(t *testing.T) {
 	require.Empty(t, s.complain(), "a death that somebody waited for is no fault")
 	for _, line := range []string{"WARNING: DATA RACE", "panic: somewhere"} {
 		log := platform.run().log
-		before := log.all
+		before, _ := log.snapshot()
 		_, _ = log.Write([]byte(line + "\n"))
 		require.Contains(t, s.complain(), "platform 1, process 1: "+line)
-		log.all = before
+		log.reset(before)
 	}
 	platform.Freeze()
 	require.True(t, stopped(platform.run().cmd.Process.Pid))
