@@ -281,9 +281,10 @@ func TestACallAndItsWaiterOutliveARestartOfPlatform(t *testing.T) {
 	s := stack.Start(t, stack.Options{Boot: 500 * time.Millisecond})
 	c := sdkAt(t, s.Platforms[0].URL, s.Token)
 	s.Platforms[0].Stop()
-	back := time.AfterFunc(300*time.Millisecond, s.Platforms[0].Start)
-	defer back.Stop()
+	back := make(chan struct{})
+	time.AfterFunc(300*time.Millisecond, func() { defer close(back); s.Platforms[0].Start() })
 	r, err := c.CreateCVM(t.Context(), hello("web"))
+	<-back
 	require.NoError(t, err)
 	require.Greater(t, r.Attempts, 1)
 

@@ -183,11 +183,11 @@ func TestARestartOfEitherSideLosesNothing(t *testing.T) {
 
 // TestACreateIsRunningSoonAfterItsBoot: within 100 ms of the boot time, in the
 // median of an idle system. ROOST_TEST_IDLE=1 says that it is idle, as in the
-// step of `make check` that runs this alone; beside other tests it may take
-// ten times that.
+// step of `make check` that runs this alone; beside other tests, which have the
+// machine too, it says no more than that a create runs.
 func TestACreateIsRunningSoonAfterItsBoot(t *testing.T) { //nolint:paralleltest // it measures time
 	const boot = 200 * time.Millisecond
-	bound := time.Second
+	bound := 10 * time.Second
 	if os.Getenv("ROOST_TEST_IDLE") == "1" {
 		bound = 100 * time.Millisecond
 	}
