@@ -152,6 +152,23 @@ func TestARowAtRestThatWasDeletedBelowFails(t *testing.T) {
 	require.Equal(t, []string{"POST", "DELETE"}, l.calls(c.VMUUID), "never made again silently; the DELETE is ours")
 }
 
+// TestARuleThatWasDeletedBelowBlamesNoCVM: its machine is well, and whoever
+// read otherwise would delete it.
+func TestARuleThatWasDeletedBelowBlamesNoCVM(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	c := l.running("web")
+	rule := l.rule(c.VMUUID)
+	eventually(t, "the rule is in force", func() bool {
+		return l.count("firewall_rules", "status = 'active' AND reconcile_after IS NULL") == 1
+	})
+	require.NoError(t, owlapi.New(owlapi.Config{BaseURL: l.cfg.OwlURL}).DeleteFirewallRule(t.Context(), rule.ID))
+	require.NoError(t, l.db.Exec("UPDATE firewall_rules SET reconcile_after = now()").Error)
+	eventually(t, "the rule has failed", func() bool { return l.count("firewall_rules", "status = 'failed'") == 1 })
+	require.Equal(t, 1, l.count("firewall_rules", "error_message LIKE 'the rule was deleted%'"))
+	require.Equal(t, api.StatusRunning, l.cvm(c.VMUUID).Status)
+}
+
 // TestADeletionThatOwlForgotIsSentAgain: whether Owl has the CVM as it was, or
 // has never heard of it; and for clients it stays deleted all the while.
 func TestADeletionThatOwlForgotIsSentAgain(t *testing.T) {

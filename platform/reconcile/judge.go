@@ -129,3 +129,12 @@ func deletedBelow() api.ResourceError {
 		Message: "the machine was deleted below Platform; delete this CVM and create another",
 	}
 }
+
+// ruleDeletedBelow is the failure of a rule that we want and Owl has deleted.
+// Its CVM may well be alive.
+func ruleDeletedBelow() api.ResourceError {
+	return api.ResourceError{
+		Code:    string(api.CodeResourceDeleted),
+		Message: "the rule was deleted below Platform, by itself or with its machine; if the CVM is well, delete this rule and add it again",
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -124,6 +125,9 @@ func (r *Reconciler) pushRule(ctx context.Context, claimed claimedRule) error {
 		return r.settleRule(ctx, rule, ruleResult{})
 	}
 	failure := refusal(answer.Status, answer.Problem)
+	if answer.Status == http.StatusGone {
+		failure = ruleDeletedBelow()
+	}
 	return r.settleRule(ctx, rule, ruleResult{status: api.FirewallFailed, failure: &failure})
 }
 
@@ -164,7 +168,7 @@ type ruleResult struct {
 
 func sightRule(record owlapi.FirewallRule) ruleResult {
 	if record.Deleted() {
-		failure := deletedBelow()
+		failure := ruleDeletedBelow()
 		return ruleResult{status: api.FirewallFailed, failure: &failure}
 	}
 	return ruleResult{status: api.FirewallStatus(record.Status), failure: record.Error}
