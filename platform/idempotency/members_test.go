@@ -52,7 +52,6 @@ func TestBodiesThatDecodeToAnotherValueAreAnotherRequest(t *testing.T) {
 		`"vcpu":2`:                        "/vcpu",
 		`"memory":2049`:                   "/memory",
 		`"listed":true`:                   "/listed",
-		`"storage_fs":"ext4"`:             "/storage_fs",
 		`"env_keys":["A"]`:                "/env_keys",
 		`"teepod_id":0`:                   "/teepod_id",
 		`"teepod_id":9007199254740993`:    "/teepod_id",
