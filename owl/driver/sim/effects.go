@@ -52,23 +52,39 @@ func (e *effects) append(line string) error {
 	return nil
 }
 
+// tornTries is how often half a line is read, a millisecond apart, before it
+// counts as one that stays so: a reader can see another's write half done.
+const tornTries = 20
+
 // appendMissing writes p's line unless it is there already.
 func (e *effects) appendMissing(p pending) error {
+	for range tornTries {
+		since, err := e.since(p.Offset)
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(since, []byte(p.Line)) {
+			return nil
+		}
+		if len(since) == 0 || since[len(since)-1] == '\n' {
+			return e.append(p.Line)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return e.append("\n" + p.Line) // the disk was full in the middle of a line
+}
+
+func (e *effects) since(offset int64) ([]byte, error) {
 	size, err := e.size()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	since := make([]byte, max(0, size-p.Offset))
-	if _, err := e.file.ReadAt(since, p.Offset); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the effect log: %w", err)
+	since := make([]byte, max(0, size-offset))
+	n, err := e.file.ReadAt(since, offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read the effect log: %w", err)
 	}
-	if bytes.Contains(since, []byte(p.Line)) {
-		return nil
-	}
-	if len(since) > 0 && since[len(since)-1] != '\n' {
-		return e.append("\n" + p.Line) // the disk was full in the middle of a line
-	}
-	return e.append(p.Line)
+	return since[:n], nil
 }
 
 // effectLine is unique: an ID's effects are made one at a time, and each
