@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,14 +53,17 @@ func (e *effects) append(line string) error {
 	return nil
 }
 
-// tornTries is how often half a line is read, a millisecond apart, before it
-// counts as one that stays so: a reader can see another's write half done.
-const tornTries = 20
+// A reader can see another machine's write half done. A half that stays one for
+// tornAfter is the end of a process or a disk that was full.
+const (
+	tornAfter = time.Second
+	tornPoll  = time.Millisecond
+)
 
 // appendMissing writes p's line unless it is there already.
-func (e *effects) appendMissing(p pending) error {
-	for range tornTries {
-		since, err := e.since(p.Offset)
+func (e *effects) appendMissing(ctx context.Context, p pending) error {
+	for waited := time.Duration(0); ; waited += tornPoll {
+		since, err := e.since(max(0, p.Offset-1)) // with the end of the line before
 		if err != nil {
 			return err
 		}
@@ -69,9 +73,13 @@ func (e *effects) appendMissing(p pending) error {
 		if len(since) == 0 || since[len(since)-1] == '\n' {
 			return e.append(p.Line)
 		}
-		time.Sleep(time.Millisecond)
+		if waited >= tornAfter {
+			return e.append("\n" + p.Line)
+		}
+		if err := pause(ctx, tornPoll); err != nil {
+			return fmt.Errorf("wait for a line of the effect log: %w", err)
+		}
 	}
-	return e.append("\n" + p.Line) // the disk was full in the middle of a line
 }
 
 func (e *effects) since(offset int64) ([]byte, error) {

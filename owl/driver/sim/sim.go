@@ -81,7 +81,7 @@ func (d *Driver) advance(ctx context.Context, id api.ID, t target) (m move, err 
 			if err != nil || m.settled() {
 				return err
 			}
-			if err := d.commit(id, s, m); err != nil {
+			if err := d.commit(ctx, id, s, m); err != nil {
 				return err
 			}
 			if m.failed != nil {
@@ -93,11 +93,11 @@ func (d *Driver) advance(ctx context.Context, id api.ID, t target) (m move, err 
 }
 
 // commit makes a move durable and, if the world saw something of it, logs it.
-func (d *Driver) commit(id api.ID, s *state, m move) error {
+func (d *Driver) commit(ctx context.Context, id api.ID, s *state, m move) error {
 	if m.effect == "" {
 		return faultpoint.Step("sim.move", func() error { return d.store.save(id, s) })
 	}
-	return d.store.saveWithEffect(id, s, effectLine(d.cfg.Now(), id, s.Generation, m.effect))
+	return d.store.saveWithEffect(ctx, id, s, effectLine(d.cfg.Now(), id, s.Generation, m.effect))
 }
 
 // Remove implements driver.Driver.
@@ -111,7 +111,7 @@ func (d *Driver) Remove(ctx context.Context, id api.ID) error {
 			m.effect = effectRemove
 		}
 		*s = state{Removed: true, Generation: s.Generation}
-		return d.commit(id, s, m)
+		return d.commit(ctx, id, s, m)
 	})
 }
 

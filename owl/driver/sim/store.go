@@ -40,14 +40,14 @@ func (st store) locked(ctx context.Context, id api.ID, fn func(*state) error) er
 	if err != nil {
 		return err
 	}
-	if err := st.finish(id, &s); err != nil {
+	if err := st.finish(ctx, id, &s); err != nil {
 		return err
 	}
 	return fn(&s)
 }
 
 // saveWithEffect makes s and its line in the log durable, in that order.
-func (st store) saveWithEffect(id api.ID, s *state, line string) error {
+func (st store) saveWithEffect(ctx context.Context, id api.ID, s *state, line string) error {
 	offset, err := st.log.size()
 	if err != nil {
 		return err
@@ -56,16 +56,16 @@ func (st store) saveWithEffect(id api.ID, s *state, line string) error {
 	if err := faultpoint.Step("sim.ahead", func() error { return st.save(id, s) }); err != nil {
 		return err
 	}
-	return st.finish(id, s)
+	return st.finish(ctx, id, s)
 }
 
 // finish brings the line that is written ahead into the log, unless somebody
 // who was killed since has done so, and strikes it.
-func (st store) finish(id api.ID, s *state) error {
+func (st store) finish(ctx context.Context, id api.ID, s *state) error {
 	if s.Pending == nil {
 		return nil
 	}
-	if err := faultpoint.Step("sim.log", func() error { return st.log.appendMissing(*s.Pending) }); err != nil {
+	if err := faultpoint.Step("sim.log", func() error { return st.log.appendMissing(ctx, *s.Pending) }); err != nil {
 		return err
 	}
 	s.Pending = nil
