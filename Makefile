@@ -82,7 +82,7 @@ check: fmt-check lint ## Run everything that CI runs: format, lint, tests with -
 	$(MAKE) --no-print-directory conformance
 
 converged: ## Print how long it takes to converge after each fault
-	@$(WITHPG) go test -count=1 -v ./cmd/internal/scenario ./cmd/internal/crash ./cmd/internal/crash \
+	@$(WITHPG) go test -count=1 -v ./cmd/internal/scenario ./cmd/internal/crash \
 		| awk '/converged: /{ printf "%-90s %8s\n", $$(NF-1), $$NF } /^(FAIL|--- FAIL)/'
 
 # Alone and without -race: it measures time on a machine that is idle.
