@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"gorm.io/gorm"
@@ -16,29 +17,36 @@ import (
 
 // AdoptCVM makes of an orphan a CVM like any other, from Owl's record of it:
 // its rows are those that Platform would have made, and the machine notices
-// nothing. workspace names the one that the app is to belong to if Platform
-// does not know it, and may be empty otherwise. The CVM is counted against the
-// quota and never refused by it: the machine is there. already says that
-// Platform has the CVM, by an earlier adoption or in any other way.
+// nothing, and no other one is made. The CVM is counted against the quota and
+// never refused by it: the machine is there. already says that Platform has the
+// CVM, by an earlier adoption or in any other way.
 //
 // What Owl does not know is lost: the app's key pair is a new one, and of the
-// operations only one shows, which has succeeded.
+// operations only one shows, which has succeeded. created_at is Owl's.
 //
 // Errors: CodeNotFound when it is no orphan, or the workspace is unknown;
 // CodeInvalidState when it is to be deleted, or was; CodeAppExists when the
 // app's name or its place for a first CVM is taken; CodeInvalidRequest when the
-// workspace is missing or another than the app's, or when Platform could not
-// have made the record's spec. Nothing is done then. After CodeUnavailable it
-// is safe to repeat.
-func (f *Fleet) AdoptCVM(ctx context.Context, record owlapi.CVM, workspace string) (already bool, err error) {
+// home is missing or another than the app's, or when Platform could not have
+// made the record's spec. Nothing is done then. After CodeUnavailable it is
+// safe to repeat.
+func (f *Fleet) AdoptCVM(ctx context.Context, record owlapi.CVM, home Home) (already bool, err error) {
 	if record.Deleted() {
 		return false, deletedAtOwl(record.ID)
 	}
-	a, err := f.newAdoption(record, workspace)
+	a, err := f.newAdoption(record, home)
 	if err != nil {
 		return false, err
 	}
 	return f.adopt(ctx, a.takeOver)
+}
+
+// Home is where an orphan's app is to be if Platform does not know the app.
+type Home struct {
+	Workspace string // its name; "" where Platform knows the app
+	// AppName is the app's, where another app has taken the one in Owl's record,
+	// which "" stands for. The CVM keeps its own name: Owl compares it.
+	AppName string
 }
 
 // AdoptFirewallRule is AdoptCVM for a rule, whose CVM Platform must have.
@@ -53,9 +61,9 @@ func deletedAtOwl(id api.ID) error {
 	return api.Errorf(api.CodeInvalidState, "%s is deleted at Owl, so there is nothing to adopt. Nothing was done; the next sweep forgets it.", id)
 }
 
-// Has reports whether Platform has a CVM or a firewall rule of this ID that is
-// not deleted; CodeInvalidState if it has one that is.
-func (f *Fleet) Has(ctx context.Context, id api.ID) (bool, error) {
+// Has reports whether Platform has a CVM or a firewall rule of this ID, and
+// since when that is deleted.
+func (f *Fleet) Has(ctx context.Context, id api.ID) (has bool, deletedAt *time.Time, err error) {
 	return known(f.db.WithContext(ctx), id)
 }
 
@@ -78,8 +86,8 @@ func (f *Fleet) adopt(ctx context.Context, takeOver func(tx *gorm.DB) (already b
 
 // adoption is the rows that an adopted CVM gets, minted before the transaction.
 type adoption struct {
-	record    owlapi.CVM
-	workspace string // as it was named
+	record owlapi.CVM
+	home   Home
 
 	draft     models.App // its ID is Owl's
 	spec      models.Spec
@@ -87,16 +95,23 @@ type adoption struct {
 	operation models.Operation
 }
 
-func (f *Fleet) newAdoption(record owlapi.CVM, workspace string) (a adoption, err error) {
+func (f *Fleet) newAdoption(record owlapi.CVM, home Home) (a adoption, err error) {
 	spec, err := specOfOrphan(record)
 	if err != nil {
 		return a, err
 	}
-	a = adoption{record: record, workspace: workspace}
+	name := spec.Name
+	if home.AppName != "" {
+		name = home.AppName
+	}
+	if wrong := (api.CreateApp{Name: name}).Validate(); len(wrong) > 0 {
+		return a, api.Errorf(api.CodeInvalidRequest, "the app's name %s. Nothing was done: give another --name.", wrong[0].Message)
+	}
+	a = adoption{record: record, home: home}
 	if a.spec, a.hash, err = f.draftSpec(api.ID{}, spec); err != nil {
 		return a, err
 	}
-	if a.draft, err = f.draftApp(api.ID{}, spec.Name); err != nil {
+	if a.draft, err = f.draftApp(api.ID{}, name); err != nil {
 		return a, err
 	}
 	a.draft.ID = record.AppID
@@ -159,10 +174,14 @@ func takeOrphan(tx *gorm.DB, id api.ID) (already bool, err error) {
 	if err := tx.Raw(`SELECT * FROM orphans WHERE id = ? FOR UPDATE`, id).Find(&found).Error; err != nil {
 		return false, fmt.Errorf("lock orphan: %w", err)
 	}
-	if already, err = known(tx, id); err != nil {
+	already, deletedAt, err := known(tx, id)
+	if err != nil {
 		return false, err
 	}
 	switch {
+	case deletedAt != nil:
+		return false, api.Errorf(api.CodeInvalidState, "%s was deleted here at %s, and what was deleted never comes back. "+
+			"Nothing was done: delete the orphan.", id, api.NewTime(*deletedAt))
 	case len(found) == 0 && !already:
 		return false, api.Errorf(api.CodeNotFound, "there is no orphan %s. Nothing was done.", id)
 	case !already && found[0].Decision != nil:
@@ -174,22 +193,19 @@ func takeOrphan(tx *gorm.DB, id api.ID) (already bool, err error) {
 	return already, nil
 }
 
-// known reports whether Platform has a CVM or a rule of this ID that is not
-// deleted; CodeInvalidState if it has one that is.
-func known(tx *gorm.DB, id api.ID) (bool, error) {
+// known reports whether Platform has a CVM or a rule of this ID, and since
+// when that is deleted.
+func known(tx *gorm.DB, id api.ID) (has bool, deletedAt *time.Time, err error) {
 	var rows []models.CVM // of which only the deletion is read
-	err := tx.Raw(`SELECT deleted_at FROM cvms WHERE id = ? UNION ALL SELECT deleted_at FROM firewall_rules WHERE id = ?`, id, id).
+	err = tx.Raw(`SELECT deleted_at FROM cvms WHERE id = ? UNION ALL SELECT deleted_at FROM firewall_rules WHERE id = ?`, id, id).
 		Find(&rows).Error
 	if err != nil {
-		return false, fmt.Errorf("look for %s: %w", id, err)
+		return false, nil, fmt.Errorf("look for %s: %w", id, err)
 	}
-	for _, row := range rows {
-		if row.DeletedAt != nil {
-			return false, api.Errorf(api.CodeInvalidState, "%s was deleted here at %s, and what was deleted never comes back. "+
-				"Nothing was done: delete the orphan.", id, api.NewTime(*row.DeletedAt))
-		}
+	if len(rows) == 0 {
+		return false, nil, nil
 	}
-	return len(rows) > 0, nil
+	return true, rows[0].DeletedAt, nil
 }
 
 // takeApp locks the orphan's app, which it makes if it is new here, and sets
@@ -204,14 +220,15 @@ func (a adoption) takeApp(tx *gorm.DB) (models.App, error) {
 		return app, err
 	}
 	// Made here, or by another adoption at this moment, or the name is taken.
-	err = tx.Exec(`INSERT INTO apps (id, workspace_id, name, explicit, env_pubkey) VALUES (?, ?, ?, false, ?)
-		ON CONFLICT DO NOTHING`, a.draft.ID, workspace, a.draft.Name, a.draft.EnvPubkey).Error
+	err = tx.Exec(`INSERT INTO apps (id, workspace_id, name, explicit, env_pubkey, created_at) VALUES (?, ?, ?, false, ?, ?)
+		ON CONFLICT DO NOTHING`, a.draft.ID, workspace, a.draft.Name, a.draft.EnvPubkey, a.record.CreatedAt.Time).Error
 	if err != nil {
 		return app, fmt.Errorf("make app of orphan: %w", err)
 	}
 	if app, err = a.lockApp(tx); errors.Is(err, gorm.ErrRecordNotFound) {
-		return app, api.Errorf(api.CodeAppExists, "the workspace %s has another app named %s, and two cannot share a name. "+
-			"Nothing was done: name another workspace.", a.workspace, a.draft.Name)
+		return app, api.Errorf(api.CodeAppExists, "the workspace %s has another app named %s, and a name is one app's for ever. "+
+			"Nothing was done: give this app (%s) another name with --name NEWNAME, the same one for each of its orphans; "+
+			"or name another workspace.", a.home.Workspace, a.draft.Name, a.draft.ID)
 	}
 	return app, err
 }
@@ -222,26 +239,30 @@ func (a adoption) lockApp(tx *gorm.DB) (app models.App, err error) {
 	if err != nil {
 		return app, fmt.Errorf("take app of orphan: %w", err)
 	}
-	if a.workspace == "" {
+	if a.home.AppName != "" && a.home.AppName != app.Name {
+		return app, api.Errorf(api.CodeInvalidRequest, "Platform knows the app %s, as %s, and a name stays. "+
+			"Nothing was done: leave --name out.", app.ID, app.Name)
+	}
+	if a.home.Workspace == "" {
 		return app, nil
 	}
 	workspace, err := a.namedWorkspace(tx)
 	if err == nil && workspace != app.WorkspaceID {
 		err = api.Errorf(api.CodeInvalidRequest, "the app %s (%s) belongs to another workspace than %s. "+
-			"Nothing was done: leave the workspace out.", app.Name, app.ID, a.workspace)
+			"Nothing was done: leave --workspace out.", app.Name, app.ID, a.home.Workspace)
 	}
 	return app, err
 }
 
 func (a adoption) namedWorkspace(tx *gorm.DB) (api.ID, error) {
-	if a.workspace == "" {
+	if a.home.Workspace == "" {
 		return api.ID{}, api.Errorf(api.CodeInvalidRequest, "Platform does not know the app %s (%s), so it cannot tell whose this is. "+
 			"Nothing was done: name the workspace with --workspace.", a.record.AppID, a.draft.Name)
 	}
 	var w models.Workspace
-	err := tx.Where("name = ?", a.workspace).Take(&w).Error
+	err := tx.Where("name = ?", a.home.Workspace).Take(&w).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return api.ID{}, api.Errorf(api.CodeNotFound, "there is no workspace %s. Nothing was done: token create makes one.", a.workspace)
+		return api.ID{}, api.Errorf(api.CodeNotFound, "there is no workspace %s. Nothing was done: token create makes one.", a.home.Workspace)
 	}
 	if err != nil {
 		return api.ID{}, fmt.Errorf("read workspace: %w", err)
@@ -278,6 +299,9 @@ func (a adoption) insert(tx *gorm.DB, app models.App) error {
 	}
 	if err := tx.Create(a.row(app)).Error; err != nil {
 		return fmt.Errorf("insert adopted CVM: %w", err)
+	}
+	if err := tx.Exec(`UPDATE cvms SET created_at = ? WHERE id = ?`, a.record.CreatedAt.Time, a.record.ID).Error; err != nil {
+		return fmt.Errorf("date adopted CVM: %w", err)
 	}
 	return insertOperation(tx, a.operation, nil)
 }
@@ -317,9 +341,9 @@ func takeOverRule(tx *gorm.DB, record owlapi.FirewallRule) (already bool, err er
 	if err := actionable(cvm); err != nil {
 		return false, err
 	}
-	err = tx.Exec(`INSERT INTO firewall_rules (id, workspace_id, cvm_id, cidr, protocol, port, status, confirmed)
-		VALUES (?, ?, ?, ?, ?, ?, ?, true)`,
-		record.ID, cvm.WorkspaceID, record.CVMID, record.CIDR, record.Protocol, record.Port, record.Status).Error
+	err = tx.Exec(`INSERT INTO firewall_rules (id, workspace_id, cvm_id, cidr, protocol, port, status, confirmed, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, true, ?)`,
+		record.ID, cvm.WorkspaceID, record.CVMID, record.CIDR, record.Protocol, record.Port, record.Status, record.CreatedAt.Time).Error
 	if err != nil {
 		return false, fmt.Errorf("insert adopted rule: %w", err)
 	}

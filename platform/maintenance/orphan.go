@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -194,37 +195,64 @@ func (m *Maintenance) Orphan(ctx context.Context, id api.ID) (models.Orphan, err
 		return models.Orphan{}, fmt.Errorf("read orphan: %w", err)
 	}
 	if len(orphans) == 0 {
-		return models.Orphan{}, api.Errorf(api.CodeNotFound, "there is no orphan %s. Nothing was done: orphan list shows those there are.", id)
+		return models.Orphan{}, noOrphan(id)
 	}
 	return orphans[0], nil
 }
 
 // DeleteOrphan decides that an orphan is to go, and deletes it at Owl. The
 // decision is committed first: whatever becomes of the rest, the next sweep or
-// a repetition of this finishes it. CodeNotFound when there is no such orphan,
-// which is also the answer to a repetition after the end; CodeInvalidState
-// when Platform knows the ID, so that it is none any more.
-func (m *Maintenance) DeleteOrphan(ctx context.Context, id api.ID) error {
+// a repetition of this finishes it. already says that it is deleted: Platform
+// does not know the ID, and Owl has its tombstone. CodeNotFound for an ID that
+// is no orphan; CodeInvalidState when Platform knows it, so that it is none.
+func (m *Maintenance) DeleteOrphan(ctx context.Context, id api.ID) (already bool, err error) {
 	marked, err := query[models.Orphan](ctx, m, `UPDATE orphans v SET decision = 'delete'
 		WHERE id = ? AND NOT (`+known+`) RETURNING *`, id)
 	if err != nil {
-		return fmt.Errorf("mark orphan for deletion: %w", err)
+		return false, fmt.Errorf("mark orphan for deletion: %w", err)
 	}
-	if len(marked) == 0 {
-		return m.noOrphan(ctx, id)
+	if len(marked) > 0 {
+		if err := m.deleteAtOwl(ctx, marked[0]); err != nil {
+			return false, fmt.Errorf("it is decided that %s is deleted, and a sweep will do it, or a repetition of this: %w", id, err)
+		}
+		return false, nil
 	}
-	return m.deleteAtOwl(ctx, marked[0])
+	if err := m.refuseKnown(ctx, id); err != nil {
+		return false, err
+	}
+	already, err = m.hasTombstone(ctx, id)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("there is no orphan %s, and Owl does not say whether it was deleted. Nothing was done; it is safe to repeat: %w", id, err)
+	case !already:
+		return false, noOrphan(id)
+	}
+	return true, nil
 }
 
-// noOrphan says why an ID is no orphan that could be deleted.
-func (m *Maintenance) noOrphan(ctx context.Context, id api.ID) error {
+func noOrphan(id api.ID) error {
+	return api.Errorf(api.CodeNotFound, "there is no orphan %s. Nothing was done: orphan list shows those that the last sweep saw.", id)
+}
+
+func (m *Maintenance) refuseKnown(ctx context.Context, id api.ID) error {
 	var row models.Orphan
 	err := m.db.WithContext(ctx).Raw(`SELECT v.id FROM (VALUES (?::uuid)) v (id) WHERE `+known, id).Take(&row).Error
 	switch {
 	case errors.Is(err, gorm.ErrRecordNotFound):
-		return api.Errorf(api.CodeNotFound, "there is no orphan %s. Nothing was done.", id)
+		return nil
 	case err != nil:
 		return fmt.Errorf("look for %s: %w", id, err)
 	}
 	return api.Errorf(api.CodeInvalidState, "%s is no orphan: Platform has it. Nothing was done: delete it through the API.", id)
+}
+
+// hasTombstone reports whether Owl knows the ID as deleted, of whichever kind.
+func (m *Maintenance) hasTombstone(ctx context.Context, id api.ID) (bool, error) {
+	one := owlapi.List{IDs: []api.ID{id}}
+	cvms, err := m.owlCVMs(ctx, one)
+	if err != nil {
+		return false, err
+	}
+	rules, err := m.owlRules(ctx, one)
+	return slices.ContainsFunc(cvms, owlapi.CVM.Deleted) || slices.ContainsFunc(rules, owlapi.FirewallRule.Deleted), err
 }

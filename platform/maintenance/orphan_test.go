@@ -152,14 +152,56 @@ func TestAnOrphanIsDeletedWhenSomebodyDecidesSo(t *testing.T) {
 	b.atOwl(other)
 	b.ruleAtOwl(rule, other)
 	b.sweep()
-	require.NoError(t, b.m.DeleteOrphan(t.Context(), cvm))
-	require.NoError(t, b.m.DeleteOrphan(t.Context(), rule))
+	require.False(t, b.deletes(cvm))
+	require.False(t, b.deletes(rule))
 	record, _ := b.owl.Record(cvm)
 	require.True(t, record.Deleted())
 	require.Len(t, b.orphans(), 1)
 	b.sweep()
 	require.Contains(t, b.orphans(), other, "and nothing else")
-	requireCode(t, b.m.DeleteOrphan(t.Context(), cvm), api.CodeNotFound)
+}
+
+// deletes reports whether it was done before.
+func (b *testBundle) deletes(id api.ID) (already bool) {
+	b.t.Helper()
+	already, err := b.m.DeleteOrphan(b.t.Context(), id)
+	require.NoError(b.t, err)
+	return already
+}
+
+// TestADeletionIsRepeatedInPeace: what Owl has as deleted and Platform does not
+// know is done, whoever did it. What nobody knows, and what only Platform
+// does, is an error, and so is not to know.
+func TestADeletionIsRepeatedInPeace(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cvm, other, rule := b.mint.ID(), b.mint.ID(), b.mint.ID()
+	b.atOwl(cvm)
+	b.atOwl(other)
+	b.ruleAtOwl(rule, other)
+	b.sweep()
+	for _, id := range []api.ID{cvm, rule} {
+		require.False(t, b.deletes(id))
+		asked := len(b.owl.Journal())
+		require.True(t, b.deletes(id))
+		for _, r := range b.owl.Journal()[asked:] {
+			require.Equal(t, http.MethodGet, r.Method, "it is not deleted again")
+		}
+	}
+	requireRefused := func(code api.Code, id api.ID) {
+		_, err := b.m.DeleteOrphan(t.Context(), id)
+		requireCode(t, err, code)
+	}
+	requireRefused(api.CodeNotFound, b.mint.ID())
+	unswept := b.mint.ID()
+	b.atOwl(unswept)
+	requireRefused(api.CodeNotFound, unswept)
+	mine := b.cvm()
+	b.deleteAtOwl(mine)
+	requireRefused(api.CodeInvalidState, mine)
+	b.owl.FailNext(1, http.StatusServiceUnavailable)
+	_, err := b.m.DeleteOrphan(t.Context(), cvm)
+	require.ErrorContains(t, err, "Owl does not say whether it was deleted. Nothing was done; it is safe to repeat")
 }
 
 // TestADecisionOutlivesWhoeverMadeIt: the answer is lost, or Owl is away.
@@ -171,7 +213,7 @@ func TestADecisionOutlivesWhoeverMadeIt(t *testing.T) {
 	} {
 		for again, finish := range map[string]func(b *testBundle, id api.ID){
 			"the next sweep": func(b *testBundle, _ api.ID) { b.sweep() },
-			"a repetition":   func(b *testBundle, id api.ID) { require.NoError(b.t, b.m.DeleteOrphan(b.t.Context(), id)) },
+			"a repetition":   func(b *testBundle, id api.ID) { require.False(b.t, b.deletes(id)) },
 		} {
 			t.Run(name+", "+again, func(t *testing.T) {
 				t.Parallel()
@@ -180,7 +222,8 @@ func TestADecisionOutlivesWhoeverMadeIt(t *testing.T) {
 				b.atOwl(id)
 				b.sweep()
 				misbehave(b)
-				require.Error(t, b.m.DeleteOrphan(t.Context(), id))
+				_, err := b.m.DeleteOrphan(t.Context(), id)
+				require.ErrorContains(t, err, "it is decided")
 				require.Equal(t, models.OrphanDelete, *b.orphans()[id].Decision)
 				finish(b, id)
 				record, _ := b.owl.Record(id)
@@ -201,7 +244,8 @@ func TestWhatPlatformHasIsNeverDeletedAsAnOrphan(t *testing.T) {
 	b.atOwl(id)
 	b.sweep()
 	b.setCVM(b.insertCVM(), `id = ?`, id)
-	requireCode(t, b.m.DeleteOrphan(t.Context(), id), api.CodeInvalidState)
+	_, err := b.m.DeleteOrphan(t.Context(), id)
+	requireCode(t, err, api.CodeInvalidState)
 	require.Nil(t, b.orphans()[id].Decision)
 	b.one(`UPDATE orphans SET decision = 'delete' WHERE id = ?`, id)
 	b.sweep()

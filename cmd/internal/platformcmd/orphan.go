@@ -32,8 +32,10 @@ func newOrphanCommand(settings func() boot.Settings) *cobra.Command {
 		&cobra.Command{
 			Use:   "delete ID",
 			Short: "Delete an orphan and its machine, for good; safe to repeat",
-			Args:  cobra.ExactArgs(1),
-			RunE:  withOrphanage(settings, (*orphanage).remove),
+			Long: "The decision is kept first, so a sweep finishes what this command does not get to the end of. What is deleted\n" +
+				"already is no error for as long as Owl remembers it (OWL_TOMBSTONE_TTL).",
+			Args: cobra.ExactArgs(1),
+			RunE: withOrphanage(settings, (*orphanage).remove),
 		},
 	)
 	group.Long = "An orphan is a CVM or a firewall rule that Owl has and Platform does not know, as after a restore of\n" +
@@ -42,18 +44,21 @@ func newOrphanCommand(settings func() boot.Settings) *cobra.Command {
 }
 
 func newOrphanAdoptCommand(settings func() boot.Settings) *cobra.Command {
-	var workspace string
+	var home fleet.Home
 	adopt := &cobra.Command{
 		Use:   "adopt ID",
 		Short: "Make an orphan a CVM or firewall rule like any other; safe to repeat",
-		Long: "Platform's rows are made from Owl's record, and the machine notices nothing. What Owl does not know is\n" +
-			"lost: the app has a new key pair for encrypted_env, and the operations before.",
+		Long: "Platform's rows are made from Owl's record, and no machine notices anything. What Owl does not know is\n" +
+			"lost: the app has a new key pair for encrypted_env, and the operations before.\n" +
+			"A name is one app's for ever. Where another app has taken it since, give this app a new one with --name; its\n" +
+			"CVMs keep their own names.",
 		Args: cobra.ExactArgs(1),
 		RunE: withOrphanage(settings, func(o *orphanage, ctx context.Context, args []string) error {
-			return o.adopt(ctx, args[0], workspace)
+			return o.adopt(ctx, args[0], home)
 		}),
 	}
-	adopt.Flags().StringVar(&workspace, "workspace", "", "whose it is to be, where Platform does not know the app")
+	adopt.Flags().StringVar(&home.Workspace, "workspace", "", "whose it is to be, where Platform does not know the app")
+	adopt.Flags().StringVar(&home.AppName, "name", "", "what its app is to be named, where another app has taken the name")
 	return adopt
 }
 
@@ -131,32 +136,46 @@ func optional(id *api.ID) string {
 	return id.String()
 }
 
-func (o *orphanage) adopt(ctx context.Context, text, workspace string) error {
+func (o *orphanage) adopt(ctx context.Context, text string, home fleet.Home) error {
 	id, err := parseOrphanID(text)
 	if err != nil {
 		return err
 	}
+	word := "adopted"
 	orphan, err := o.maintenance.Orphan(ctx, id)
-	already := false
 	if hasCode(err, api.CodeNotFound) {
-		if already, err = o.fleet.Has(ctx, id); err == nil && !already {
-			return noOrphan(id)
-		}
+		word, err = o.adoptedBefore(ctx, id, err)
 	} else if err == nil {
-		already, err = o.adoptKind(ctx, orphan, workspace)
+		var already bool
+		if already, err = o.adoptKind(ctx, orphan, home); already {
+			word = adoptedAlready
+		}
 	}
 	if err != nil {
 		return err
-	}
-	word := "adopted"
-	if already {
-		word = "Platform has it already:"
 	}
 	_, err = fmt.Fprintln(o.out, word, id)
 	return err
 }
 
-func (o *orphanage) adoptKind(ctx context.Context, orphan models.Orphan, workspace string) (already bool, err error) {
+const adoptedAlready = "Platform has it already:"
+
+// adoptedBefore says what Platform has instead of an orphan; none is the error
+// if it is nothing.
+func (o *orphanage) adoptedBefore(ctx context.Context, id api.ID, none error) (word string, err error) {
+	has, deletedAt, err := o.fleet.Has(ctx, id)
+	switch {
+	case err != nil:
+		return "", err
+	case !has:
+		return "", none
+	case deletedAt != nil:
+		return fmt.Sprintf("Platform had it already, and it was deleted there at %s:", api.NewTime(*deletedAt)), nil
+	}
+	return adoptedAlready, nil
+}
+
+func (o *orphanage) adoptKind(ctx context.Context, orphan models.Orphan, home fleet.Home) (already bool, err error) {
 	switch orphan.Kind {
 	case models.OrphanFirewallRule:
 		record, err := o.owl.GetFirewallRule(ctx, orphan.ID)
@@ -170,7 +189,7 @@ func (o *orphanage) adoptKind(ctx context.Context, orphan models.Orphan, workspa
 	if err != nil {
 		return false, unread(orphan.ID, err)
 	}
-	return o.fleet.AdoptCVM(ctx, record, workspace)
+	return o.fleet.AdoptCVM(ctx, record, home)
 }
 
 func (o *orphanage) remove(ctx context.Context, args []string) error {
@@ -178,16 +197,15 @@ func (o *orphanage) remove(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	err = o.maintenance.DeleteOrphan(ctx, id)
-	switch {
-	case hasCode(err, api.CodeNotFound):
-		return noOrphan(id)
-	case errors.Is(err, owlapi.ErrUnknown) || isOwls(err):
-		return fmt.Errorf("it is decided that %s is deleted, and Owl has not confirmed it: a sweep does it, or repeat this: %w", id, err)
-	case err != nil:
+	already, err := o.maintenance.DeleteOrphan(ctx, id)
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(o.out, "deleted", id)
+	word := "deleted"
+	if already {
+		word = "it was deleted before:"
+	}
+	_, err = fmt.Fprintln(o.out, word, id)
 	return err
 }
 
@@ -197,10 +215,6 @@ func parseOrphanID(text string) (api.ID, error) {
 		return id, &boot.UsageError{Err: fmt.Errorf("%q is no ID: %w", text, err)}
 	}
 	return id, nil
-}
-
-func noOrphan(id api.ID) error {
-	return fmt.Errorf("there is no orphan %s (orphan list shows those there are). Nothing was done; if it was deleted before, that is the end of it", id)
 }
 
 // unread is an answer of Owl's without a record. Nothing was done by then.
@@ -214,9 +228,4 @@ func unread(id api.ID, err error) error {
 func hasCode(err error, code api.Code) bool {
 	coded, ok := errors.AsType[*api.Error](err)
 	return ok && coded.Code == code
-}
-
-func isOwls(err error) bool {
-	_, ok := errors.AsType[*owlapi.StatusError](err)
-	return ok
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -102,6 +103,14 @@ func (b *orphanBundle) create(app api.ID, name, spec string, replicaOf *api.ID) 
 	return id
 }
 
+// madeAt is when Owl made it.
+func (b *orphanBundle) madeAt(id api.ID) time.Time {
+	b.t.Helper()
+	record, ok := b.fake.Record(id)
+	require.True(b.t, ok)
+	return record.CreatedAt.Time
+}
+
 func orphanSpec(name string) string {
 	return fmt.Sprintf(`{"name":%q,"instance_type":"tdx.small","compose_file":{"docker_compose_file":"services: {}"}}`, name)
 }
@@ -149,12 +158,13 @@ func TestOrphanAdoptMakesTheRowsThatPlatformWouldHaveMade(t *testing.T) {
 		Workspace, App, Name, Kind, Status                    string
 		Generation, Pushed, Observed, Ordinal, Quota, Targets int64
 		Confirmed, Due, Finished                              bool
+		CreatedAt                                             time.Time
 	}
 	var rows []row
 	require.NoError(t, b.db.Raw(`SELECT w.name AS workspace, a.name AS app, c.name, o.kind, o.status, c.generation,
 			c.pushed_generation AS pushed, c.observed_generation AS observed, c.ordinal, w.cvms AS quota,
 			(SELECT count(*) FROM operation_targets) AS targets,
-			c.confirmed, c.reconcile_after <= now() AS due, o.finished_at IS NOT NULL AS finished
+			c.confirmed, c.reconcile_after <= now() AS due, o.finished_at IS NOT NULL AS finished, c.created_at
 		FROM cvms c JOIN apps a ON a.id = c.app_id JOIN workspaces w ON w.id = c.workspace_id AND w.id = a.workspace_id
 		JOIN specs s ON s.id = c.spec_id AND s.id = c.create_spec_id AND s.workspace_id = w.id
 		JOIN operations o ON o.id = c.operation_id AND o.id = c.create_operation_id AND o.workspace_id = w.id
@@ -162,9 +172,13 @@ func TestOrphanAdoptMakesTheRowsThatPlatformWouldHaveMade(t *testing.T) {
 	want := row{
 		Workspace: "acme", App: "web", Name: "copy", Kind: "cvm.replicate", Status: "succeeded",
 		Generation: 3, Pushed: 3, Observed: 3, Ordinal: 1, Quota: 2, Confirmed: true, Due: true, Finished: true,
+		CreatedAt: b.madeAt(copied),
 	}
 	first := want
-	first.Name, first.Kind, first.Ordinal = "web", "cvm.create", 2
+	first.Name, first.Kind, first.Ordinal, first.CreatedAt = "web", "cvm.create", 2, b.madeAt(id)
+	for i := range rows {
+		rows[i].CreatedAt = rows[i].CreatedAt.UTC()
+	}
 	require.Equal(t, []row{want, first}, rows)
 	b.sweep()
 	out, _, _ := b.orphan("list")
@@ -183,6 +197,33 @@ func TestOrphanAdoptIsSafeToRepeat(t *testing.T) {
 	require.NoError(t, b.db.Exec(`INSERT INTO orphans (id, kind, name, generation) VALUES (?, 'cvm', 'web', 3)`, id).Error)
 	require.Contains(t, b.adopts(id.String()), "already")
 	require.Equal(t, before, b.rows(), "and the orphan is gone")
+	// And when it was deleted since: it did happen.
+	require.NoError(t, b.db.Exec(`UPDATE cvms SET deleting_at = now(), deleted_at = now(), reconcile_after = NULL`).Error)
+	require.Contains(t, b.adopts(id.String(), "--workspace", "acme"), "it was deleted there at")
+}
+
+// TestOrphanAdoptUnderAnotherName is for an app whose name another one has
+// taken since. The CVM keeps the name that Owl compares.
+func TestOrphanAdoptUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	b := setupOrphans(t)
+	taken := b.create(b.mint.ID(), "web", orphanSpec("web"), nil)
+	app := b.mint.ID()
+	first := b.create(app, "web", orphanSpec("web"), nil)
+	copied := b.create(app, "web", orphanSpec("web"), &first)
+	b.sweep()
+	b.adopts(taken.String(), "--workspace", "acme")
+	b.refuses("give this app ("+app.String()+") another name with --name NEWNAME", "adopt", first.String(), "--workspace", "acme")
+	b.refuses("Nothing was done: give another --name", "adopt", first.String(), "--workspace", "acme", "--name", "a b")
+	b.refuses("has another app named web", "adopt", first.String(), "--workspace", "acme", "--name", "web")
+	b.adopts(first.String(), "--workspace", "acme", "--name", "web-2")
+	b.refuses("leave --name out", "adopt", copied.String(), "--name", "web-3")
+	b.adopts(copied.String(), "--workspace", "acme", "--name", "web-2")
+	b.adopts(copied.String(), "--workspace", "acme", "--name", "web-2")
+	type row struct{ App, Name string }
+	var rows []row
+	require.NoError(t, b.db.Raw(`SELECT a.name AS app, c.name FROM cvms c JOIN apps a ON a.id = c.app_id ORDER BY a.name, c.ordinal`).Find(&rows).Error)
+	require.Equal(t, []row{{"web", "web"}, {"web-2", "web"}, {"web-2", "web"}}, rows)
 }
 
 // TestOrphanAdoptWhoseCommitIsNotAnswered is done once, and known to be ours.
@@ -319,8 +360,10 @@ func TestOrphanDelete(t *testing.T) {
 	require.Equal(t, "deleted "+id.String()+"\n", out)
 	record, _ := b.fake.Record(id)
 	require.True(t, record.Deleted())
-	_, _, err = b.orphan("delete", id.String())
-	require.ErrorContains(t, err, "that is the end of it")
+	out, _, err = b.orphan("delete", id.String())
+	require.NoError(t, err, "a repeat of what has happened")
+	require.Equal(t, "it was deleted before: "+id.String()+"\n", out)
+	b.refuses("there is no orphan", "delete", b.mint.ID().String())
 
 	mine := b.create(b.mint.ID(), "web", orphanSpec("web"), nil)
 	b.sweep()

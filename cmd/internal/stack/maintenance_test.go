@@ -158,6 +158,7 @@ func TestWhatIsAdoptedIsACVMLikeAnyOther(t *testing.T) {
 	for _, id := range []api.ID{first.VMUUID, replica.VMUUID, rule.ID} {
 		require.Eventually(t, func() bool { return strings.Contains(b.orphan("list"), id.String()) }, soon, 20*time.Millisecond)
 	}
+	adopting := time.Now()
 	_, err := b.tryOrphan("adopt", first.VMUUID.String())
 	require.ErrorContains(t, err, "--workspace")
 	_, err = b.tryOrphan("adopt", rule.ID.String())
@@ -172,13 +173,18 @@ func TestWhatIsAdoptedIsACVMLikeAnyOther(t *testing.T) {
 	require.Equal(t, made, effects(t, b.Stack), "no machine has noticed")
 
 	after := b.get(first.VMUUID)
+	adopted := apitest.Decode[api.FirewallRule](b.c.Get(rules).Expect(http.StatusOK))
+	app := apitest.Decode[api.App](b.c.Get("/apps/" + first.AppID.String()).Expect(http.StatusOK))
+	for _, at := range []api.Time{after.CreatedAt, adopted.CreatedAt, app.CreatedAt} {
+		require.True(t, at.Before(adopting), "it is as old as Owl says")
+	}
 	for _, c := range []*api.CVM{&before, &after} { // what is lost, and says so in the command's help
 		c.Operation, c.EncryptedEnvPubkey, c.CreatedAt, c.UpdatedAt = nil, "", api.Time{}, api.Time{}
 	}
 	require.Equal(t, before, after)
 	require.Len(t, b.list(first.AppID), 2)
 	require.Equal(t, "copy", b.list(first.AppID)[1].Name)
-	require.Equal(t, api.FirewallActive, apitest.Decode[api.FirewallRule](b.c.Get(rules).Expect(http.StatusOK)).Status)
+	require.Equal(t, api.FirewallActive, adopted.Status)
 
 	// The same create finds it, another one does not; and it takes every action.
 	require.Equal(t, first.VMUUID, b.c.Post("/cvms", secret("web")).Key("again").Expect(http.StatusAccepted).CVM().VMUUID)
@@ -203,14 +209,20 @@ func TestWhatIsAdoptedIsACVMLikeAnyOther(t *testing.T) {
 	require.NotContains(t, log.String(), ciphertext)
 }
 
-// TestAnOrphanIsDeletedByCommand, and its machine with it.
+// TestAnOrphanIsDeletedByCommand, and its machine with it. A copy of it that is
+// adopted then stands alone: nothing is made in the other's place.
 func TestAnOrphanIsDeletedByCommand(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sweepEvery(200*time.Millisecond))
 	restore := backup(t, b.PlatformDB, platformTables()...)
 	cvm := b.running("web")
+	replica := b.c.Post("/apps/"+cvm.AppID.String()+"/cvms/"+cvm.VMUUID.String()+"/replicas", ``).Expect(http.StatusAccepted).CVM()
+	require.Equal(t, api.OperationSucceeded, b.Wait(replica.Operation.ID).Status)
+	made := effects(t, b.Stack)["create"]
 	restore()
-	require.Eventually(t, func() bool { return strings.Contains(b.orphan("list"), cvm.VMUUID.String()) }, soon, 20*time.Millisecond)
+	for _, id := range []api.ID{cvm.VMUUID, replica.VMUUID} {
+		require.Eventually(t, func() bool { return strings.Contains(b.orphan("list"), id.String()) }, soon, 20*time.Millisecond)
+	}
 	b.Owls[0].Stop()
 	_, err := b.tryOrphan("delete", cvm.VMUUID.String())
 	require.ErrorContains(t, err, "it is decided")
@@ -219,9 +231,15 @@ func TestAnOrphanIsDeletedByCommand(t *testing.T) {
 	require.ErrorContains(t, err, "safe to repeat", "Owl is away")
 	b.Owls[0].Start()
 	require.Eventually(t, func() bool { return effects(t, b.Stack)["remove"][cvm.VMUUID] == 1 }, soon, 20*time.Millisecond, "a sweep does it")
+	require.Contains(t, b.orphan("adopt", replica.VMUUID.String(), "--workspace", "acme"), "adopted")
 	require.Eventually(t, func() bool { return b.orphan("list") == "" }, soon, 20*time.Millisecond)
-	_, err = b.tryOrphan("delete", cvm.VMUUID.String())
-	require.ErrorContains(t, err, "that is the end of it")
+	require.Contains(t, b.orphan("delete", cvm.VMUUID.String()), "it was deleted before")
+
+	b.agree()
+	scale := apitest.Decode[api.CVMs](b.scale(cvm.AppID, 1).Expect(http.StatusAccepted))
+	require.Equal(t, api.OperationSucceeded, scale.Operation.Status, "it is one already")
+	require.Equal(t, replica.VMUUID, b.list(cvm.AppID)[0].VMUUID)
+	require.Equal(t, made, effects(t, b.Stack)["create"], "no machine is made")
 }
 
 // TestASweepFindsNothingInAHealthySystem, however busy that is: two nodes sweep
