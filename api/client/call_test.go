@@ -300,6 +300,24 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 	}
 }
 
+// TestTheErrorOfAKeyOfAnotherRequestNamesWhatDiffers: the members of one call,
+// and where it was another call, that one.
+func TestTheErrorOfAKeyOfAnotherRequestNamesWhatDiffers(t *testing.T) {
+	t.Parallel()
+	for want, fields := range map[string][]string{
+		": that one differs in /name, /vcpu (": {"/name", "/vcpu"},
+		": that one was no POST /apps (":       {"method", "path", "/name"},
+	} {
+		reused := &api.Error{Code: api.CodeIdempotencyKeyReused, Detail: "Nothing was done."}
+		for _, field := range fields {
+			reused.Fields = append(reused.Fields, api.FieldError{Field: field, Message: "differs from the first request"})
+		}
+		b := setup(t, client.Retry{}, problem(reused))
+		_, err := b.CreateApp(t.Context(), api.CreateApp{Name: "web"})
+		require.ErrorContains(t, err, "409 IDEMPOTENCY_KEY_REUSED: Nothing was done"+want)
+	}
+}
+
 // TestAnOutcomeIsKnownOnlyIfNoAttemptWasLeftUnanswered draws histories of
 // attempts and compares with the rule, spelled out.
 func TestAnOutcomeIsKnownOnlyIfNoAttemptWasLeftUnanswered(t *testing.T) {

@@ -86,10 +86,26 @@ func (e *Error) what() string {
 	if detail := strings.TrimSuffix(e.Detail, "."); detail != "" {
 		parts = append(parts, detail)
 	}
+	if e.Code == api.CodeIdempotencyKeyReused && len(e.Fields) > 0 {
+		parts = append(parts, e.differing())
+	}
 	if e.Err != nil {
 		parts = append(parts, e.Err.Error())
 	}
 	return strings.Join(parts, ": ")
+}
+
+// differing says in what the request that the key is bound to was another one.
+// The members of two calls do not compare.
+func (e *Error) differing() string {
+	names := make([]string, len(e.Fields))
+	for i, f := range e.Fields {
+		if f.Field == "path" || f.Field == "method" {
+			return "that one was no " + e.Method + " " + e.Path
+		}
+		names[i] = f.Field
+	}
+	return "that one differs in " + strings.Join(names, ", ")
 }
 
 // Unwrap returns the network's or the context's error, if there was one.

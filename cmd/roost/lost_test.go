@@ -71,8 +71,8 @@ func TestARequestThatNeverArrivedIsDoneByItsRepeat(t *testing.T) {
 	require.Contains(t, term.expect(0, show).stdout, "has happened")
 }
 
-// TestACopyIsRepeatedByID shows why names are resolved before the command is
-// shown: once the lost copy is there, the name is two CVMs'.
+// TestACopyIsRepeatedByID: names are resolved before the command is shown, for
+// what a name means can change.
 func TestACopyIsRepeatedByID(t *testing.T) {
 	t.Parallel()
 	term := openTerminal(t)

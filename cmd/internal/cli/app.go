@@ -129,8 +129,8 @@ func (t *tool) appScale() *cobra.Command {
 func (t *tool) appDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete NAME|ID", Short: "Delete all CVMs of an app", Args: takes("NAME|ID"),
-		Long: "Deletes all CVMs of an app, first to last. The app goes with its last one; its name keeps its ID for ever.\n" +
-			deleteLong,
+		Long: "Deletes all CVMs of an app, first to last. The app goes with its last one, unless app create made it; its\n" +
+			"name keeps its ID for ever." + deleteLong,
 		RunE: t.run(func(s *session) error {
 			doing := "delete app " + s.args[0]
 			id, err := s.app()
@@ -165,7 +165,7 @@ func (s *session) deleteAll(doing string, cvms []api.CVM) error {
 		}
 	}
 	if len(leaving) == 0 {
-		s.notef("The app has no CVMs; there is nothing left to do.")
+		s.notef("%s: it has no CVMs; there is nothing left to do.", doing)
 	}
 	var waitErr error
 	if wait, _ := s.cmd.Flags().GetBool("wait"); wait {

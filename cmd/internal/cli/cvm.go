@@ -12,11 +12,11 @@ import (
 
 func (t *tool) cvmCommand() *cobra.Command {
 	return group("cvm", "Confidential VMs",
-		t.cvmCreate(), t.cvmList(), t.cvmGet(),
+		t.cvmCreate(), t.cvmList(), t.cvmGet("CVM", (*session).cvm),
 		t.cvmPower("start", "Ask for a running machine", (*client.Client).StartCVM),
 		t.cvmPower("stop", "Ask for a stopped machine", (*client.Client).StopCVM),
 		t.cvmPower("restart", "Restart the machine once, or start it", (*client.Client).RestartCVM),
-		t.cvmUpdate(), t.cvmDelete("delete NAME|ID", "CVM"))
+		t.cvmUpdate(), t.cvmDelete("CVM", (*session).cvm))
 }
 
 func (t *tool) cvmCreate() *cobra.Command {
@@ -75,11 +75,15 @@ func (s *session) cvmsOf(app string) ([]api.CVM, error) {
 	return collect(s.client.CVMs(s.ctx), "list CVMs")
 }
 
-func (t *tool) cvmGet() *cobra.Command {
+// find resolves the first argument of a command.
+type find func(*session) (api.ID, error)
+
+// cvmGet serves CVMs and copies, which are CVMs.
+func (t *tool) cvmGet(noun string, find find) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get NAME|ID", Short: "Show one CVM", Args: takes("NAME|ID"),
+		Use: "get NAME|ID", Short: "Show one " + noun, Args: takes("NAME|ID"),
 		RunE: t.run(func(s *session) error {
-			id, err := s.cvm()
+			id, err := find(s)
 			if err != nil {
 				return err
 			}
@@ -186,13 +190,13 @@ func deleted(cvm api.CVM) api.CVM {
 }
 
 // cvmDelete serves CVMs and copies, which are CVMs.
-func (t *tool) cvmDelete(use, noun string) *cobra.Command {
+func (t *tool) cvmDelete(noun string, find find) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use, Short: "Delete a " + noun + " and its firewall rules", Args: takes("NAME"),
-		Long: "Deletes a " + noun + " and its firewall rules. " + deleteLong,
+		Use: "delete NAME|ID", Short: "Delete a " + noun + " and its firewall rules", Args: takes("NAME|ID"),
+		Long: "Deletes a " + noun + " and its firewall rules." + deleteLong,
 		RunE: t.run(func(s *session) error {
 			doing := "delete " + noun + " " + s.args[0]
-			id, err := s.cvm()
+			id, err := find(s)
 			if err != nil {
 				return err
 			}

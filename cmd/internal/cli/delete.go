@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const deleteLong = "What is gone already is no error: stderr says so, and the exit code is 0.\n" +
+const deleteLong = "\nWhat is gone already is no error by its ID (its name is gone too): stderr says so, and the exit code is 0.\n" +
 	"It asks for confirmation on a terminal only; --yes is the answer."
 
 func flagsOfDelete(cmd *cobra.Command) *cobra.Command {

@@ -65,7 +65,7 @@ func TestExitCodes(t *testing.T) {
 		"not Roost's 404": {[]string{"key", "show", "k-1"}, []http.HandlerFunc{http.NotFound}, exitOther, []string{"404 Not Found: the answer is not Roost's own"}},
 		"bound":           {[]string{"key", "show", "k-1"}, []http.HandlerFunc{answer(http.StatusOK, api.Key{State: "bound", RequestID: requestID})}, exitOK, nil},
 		"name taken":      {create, []http.HandlerFunc{refuse(appExists)}, exitConflict, []string{"The same command would be refused again.", "roost cvm get " + someID.String()}},
-		"other request":   {create, []http.HandlerFunc{refuse(&api.Error{Code: api.CodeIdempotencyKeyReused, Fields: []api.FieldError{{Field: "/compose_file/docker_compose_file", Message: "differs"}}})}, exitConflict, []string{"--compose: differs", "without --idempotency-key it is a new request"}},
+		"other request":   {create, []http.HandlerFunc{refuse(&api.Error{Code: api.CodeIdempotencyKeyReused, Fields: []api.FieldError{{Field: "/compose_file/docker_compose_file", Message: "differs"}}})}, exitConflict, []string{"the key k-1 was used for another request\n  --compose: differs"}},
 		"wrong state":     {[]string{"cvm", "start", someID.String()}, []http.HandlerFunc{refuse(api.Errorf(api.CodeInvalidState, "It failed; it takes only DELETE."))}, exitConflict, []string{"takes only DELETE"}},
 		"rate limited":    {create, []http.HandlerFunc{refuse(&api.Error{Code: api.CodeRateLimited, Detail: "Too many."})}, exitRateLimited, []string{"Nothing was done. Repeating is safe:", "--idempotency-key k-1", "Try again in 1s"}},
 		"answer lost":     {create, []http.HandlerFunc{lose}, exitUnknown, []string{"outcome unknown: no answer came", "--idempotency-key k-1", "roost key show k-1"}},
@@ -149,4 +149,22 @@ func TestAnUnknownOutcomeStaysUnknown(t *testing.T) {
 	t.Parallel()
 	b := setup(t).at(serve(t, lose, refuse(&api.Error{Code: api.CodeRateLimited, Detail: "Too many."})).URL, canaryToken)
 	require.Equal(t, exitUnknown, b.run(createArgs(t, "--timeout", "3s")...), b.err)
+}
+
+// TestAKeyOfAnotherCommandSaysSo: the members of two calls do not compare, so
+// none is named, and no argument of this command is blamed.
+func TestAKeyOfAnotherCommandSaysSo(t *testing.T) {
+	t.Parallel()
+	reused := &api.Error{Code: api.CodeIdempotencyKeyReused, Detail: "This key was bound to another request.", Fields: []api.FieldError{
+		{Field: "path", Message: "differs"}, {Field: "/name", Message: "differs"}, {Field: "/instance_type", Message: "differs"},
+	}}
+	s := serve(t, refuse(reused))
+	b := setup(t).at(s.URL, canaryToken)
+	require.Equal(t, exitConflict, b.run("cvm", "stop", someID.String(), "--idempotency-key", "k-1"))
+	require.Equal(t, "roost: stop CVM "+someID.String()+": the key k-1 was used for another request\n"+
+		"  that one was another command, or this command for something else\n"+
+		"Nothing was done; the same command would be refused again.\n"+
+		"What was done under the key: roost key show k-1 --endpoint "+s.URL+"\n"+
+		"Without --idempotency-key, or with a key of its own, this is a new request.\n"+
+		"Request ID: "+requestID+"\n", b.err.String())
 }

@@ -102,6 +102,8 @@ func (r report) said() string {
 		return "no answer came within --timeout"
 	case e.Status == 0:
 		return fmt.Sprintf("no answer came from %s (%s)", r.endpoint, cause(e))
+	case e.Code == api.CodeIdempotencyKeyReused:
+		return "the key " + e.IdempotencyKey + " was used for another request"
 	case len(e.Fields) > 0 && e.Title != "":
 		return strings.ToLower(e.Title[:1]) + e.Title[1:]
 	case e.Status/100 == 2:
@@ -139,11 +141,7 @@ func (r report) advice() []string {
 	if r.code == exitUsage && r.answer == nil {
 		return append(lines, fmt.Sprintf("Run '%s --help' for how to call it.", r.cmd.CommandPath()))
 	}
-	if r.answer != nil {
-		for _, f := range r.answer.Fields {
-			lines = append(lines, "  "+fieldName(r.cmd, f.Field)+": "+f.Message)
-		}
-	}
+	lines = append(lines, r.fields()...)
 	lines = append(lines, r.repeating()...)
 	if r.answer == nil {
 		return lines
@@ -151,6 +149,21 @@ func (r report) advice() []string {
 	lines = append(lines, r.hint()...)
 	if r.answer.RequestID != "" {
 		lines = append(lines, "Request ID: "+r.answer.RequestID)
+	}
+	return lines
+}
+
+// fields names what is wrong in the words of the command line.
+func (r report) fields() (lines []string) {
+	if r.answer == nil {
+		return nil
+	}
+	for _, f := range r.answer.Fields {
+		if r.answer.Code == api.CodeIdempotencyKeyReused && (f.Field == "path" || f.Field == "method") {
+			// The members of two calls do not compare.
+			return []string{"  that one was another command, or this command for something else"}
+		}
+		lines = append(lines, "  "+fieldName(r.cmd, f.Field)+": "+f.Message)
 	}
 	return lines
 }
@@ -209,7 +222,10 @@ func (r report) hint() []string {
 			return []string{"What has the name: roost app get " + e.AppID.String()}
 		}
 	case api.CodeIdempotencyKeyReused:
-		return []string{"With the first command's flags it shows that one's outcome; without --idempotency-key it is a new request."}
+		return []string{
+			"What was done under the key: " + r.failure.ask,
+			"Without --" + keyFlag + ", or with a key of its own, this is a new request.",
+		}
 	case api.CodeUnauthenticated:
 		return []string{"Log in again: roost login --endpoint URL"}
 	case api.CodeRateLimited:
@@ -236,7 +252,7 @@ func fieldName(cmd *cobra.Command, pointer string) string {
 			return "--" + flag
 		}
 	}
-	if name == "name" && strings.Contains(cmd.Use, "NAME") {
+	if name == "name" && strings.Contains(cmd.Use, "NAME") && !strings.Contains(cmd.Use, "NAME|ID") {
 		return "NAME"
 	}
 	return pointer

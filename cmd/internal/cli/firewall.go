@@ -99,7 +99,7 @@ func (s *session) rule() (cvm, rule api.ID, err error) {
 func (t *tool) firewallDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete NAME|ID RULE", Short: "Delete a rule of a CVM", Args: takes("NAME|ID", "RULE"),
-		Long: "Deletes a rule of a CVM. " + deleteLong,
+		Long: "Deletes a rule of a CVM." + deleteLong,
 		RunE: t.run(func(s *session) error {
 			cvm, rule, err := s.rule()
 			if err != nil {
@@ -123,5 +123,6 @@ func (t *tool) firewallDelete() *cobra.Command {
 }
 
 func deletedRule(rule api.ID) rendering {
-	return rendering{value: deletion{ID: rule.String(), Status: string(api.StatusDeleted)}, ids: []string{rule.String()}}
+	gone := deletion{ID: rule.String(), Status: string(api.StatusDeleted)}
+	return rendering{value: gone, ids: []string{gone.ID}, table: table{head: []string{"RULE", "STATUS"}, rows: [][]cell{{{text: gone.ID}, state(gone.Status)}}}}
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -158,8 +159,26 @@ func TestAnArgumentIsNotReadAsAFlag(t *testing.T) {
 
 func TestNamesAreIDsInTheShownCommand(t *testing.T) {
 	t.Parallel()
-	s := serve(t, answer(http.StatusOK, api.Page[api.CVM]{Items: []api.CVM{someCVM(api.StatusRunning, api.OperationSucceeded)}}), lose)
+	var found atomic.Bool
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodGet:
+			answer(http.StatusOK, api.Page[api.CVM]{Items: []api.CVM{someCVM(api.StatusRunning, api.OperationSucceeded)}})(w, r)
+		case !found.Load():
+			lose(w, r)
+		default:
+			refuse(api.Errorf(api.CodeGone, "It was deleted."))(w, r)
+		}
+	})
 	b := setup(t).at(s.URL, canaryToken)
 	require.Equal(t, exitUnknown, b.run("cvm", "stop", "web", "--no-retry"))
 	require.Contains(t, shownCommand(t, b.err.String()), "roost cvm stop "+someID.String()+" --endpoint "+s.URL)
+
+	// A deletion that has happened has taken the name with it; its ID still does.
+	require.Equal(t, exitUnknown, b.run("cvm", "delete", "web", "--no-retry"))
+	repeat := shownCommand(t, b.err.String())
+	require.Equal(t, "roost cvm delete "+someID.String()+" --endpoint "+s.URL+" --no-retry", repeat)
+	found.Store(true)
+	b.must(strings.Fields(repeat)[1:]...)
+	require.Contains(t, b.err.String(), "it was deleted before; there is nothing left to do")
 }

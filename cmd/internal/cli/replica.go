@@ -12,7 +12,7 @@ import (
 
 func (t *tool) replicaCommand() *cobra.Command {
 	return group("replica", "Copies of a CVM, in the same app",
-		t.replicaCreate(), t.replicaList(), t.replicaGet(), t.cvmDelete("delete NAME|ID", "copy"))
+		t.replicaCreate(), t.replicaList(), t.cvmGet("copy", (*session).copied), t.cvmDelete("copy", (*session).copied))
 }
 
 func (t *tool) replicaCreate() *cobra.Command {
@@ -81,11 +81,5 @@ func (t *tool) replicaList() *cobra.Command {
 		}),
 	}
 	t.completeArgs(cmd, appNames)
-	return cmd
-}
-
-func (t *tool) replicaGet() *cobra.Command {
-	cmd := t.cvmGet()
-	cmd.Short = "Show one copy"
 	return cmd
 }

@@ -27,18 +27,21 @@ func (s *session) app() (api.ID, error) {
 	return api.ID{}, &notFoundError{fmt.Sprintf("there is no app %q in this workspace; see: roost app list", arg)}
 }
 
-// cvm finds the CVM that the first argument names, by ID or by a name that it
-// alone has.
+// cvm finds the CVM that the first argument names, by ID or by name.
 func (s *session) cvm() (api.ID, error) {
-	cvm, err := s.pick(func(cvms []api.CVM) []api.CVM { return cvms })
+	cvm, err := s.pick("CVM", meant)
 	return cvm.VMUUID, err
 }
 
-// source finds the CVM to copy: of those of a name, the one that is no copy.
+// copied is cvm for what must be a copy, if it is named.
+func (s *session) copied() (api.ID, error) {
+	cvm, err := s.pick("copy", func(cvms []api.CVM) []api.CVM { return slices.DeleteFunc(cvms, isFirst) })
+	return cvm.VMUUID, err
+}
+
+// source is cvm with its app.
 func (s *session) source() (api.CVM, error) {
-	cvm, err := s.pick(func(cvms []api.CVM) []api.CVM {
-		return slices.DeleteFunc(cvms, func(cvm api.CVM) bool { return cvm.ReplicaOf != nil })
-	})
+	cvm, err := s.pick("CVM", meant)
 	if err == nil && cvm.AppID.IsZero() {
 		cvm, err = s.client.CVM(s.ctx, cvm.VMUUID)
 		err = reading("read CVM "+s.args[0], err)
@@ -46,10 +49,21 @@ func (s *session) source() (api.CVM, error) {
 	return cvm, err
 }
 
-// pick resolves an argument. Of an ID it knows no more than the ID. A first CVM
-// is named as its app, and copies as what they are copies of unless they were
-// given a name: so an app's name does for an app of one CVM.
-func (s *session) pick(narrow func([]api.CVM) []api.CVM) (api.CVM, error) {
+func isFirst(cvm api.CVM) bool { return cvm.ReplicaOf == nil }
+
+// meant is, of the CVMs of a name, the only one that is no copy; all of them
+// where there is no such one. A first CVM is named as its app, and copies as
+// what they are copies of unless they were given a name: so an app's name does.
+func meant(cvms []api.CVM) []api.CVM {
+	firsts := slices.DeleteFunc(slices.Clone(cvms), func(cvm api.CVM) bool { return !isFirst(cvm) })
+	if len(firsts) == 1 {
+		return firsts
+	}
+	return cvms
+}
+
+// pick resolves an argument. Of an ID it knows no more than the ID.
+func (s *session) pick(noun string, narrow func([]api.CVM) []api.CVM) (api.CVM, error) {
 	arg := s.args[0]
 	if id, err := api.ParseID(arg); err == nil {
 		return api.CVM{VMUUID: id, ID: id}, nil
@@ -58,21 +72,26 @@ func (s *session) pick(narrow func([]api.CVM) []api.CVM) (api.CVM, error) {
 	if err != nil {
 		return api.CVM{}, err
 	}
-	if len(found) > 1 {
-		found = narrow(found)
-	}
+	found = narrow(found)
 	switch len(found) {
 	case 0:
-		return api.CVM{}, &notFoundError{fmt.Sprintf("there is no CVM %q in this workspace; see: roost cvm list", arg)}
+		return api.CVM{}, &notFoundError{fmt.Sprintf("there is no %s %q in this workspace (what is deleted has no name, only its ID); see: roost cvm list", noun, arg)}
 	case 1:
 		s.args[0] = found[0].VMUUID.String()
 		return found[0], nil
 	}
-	ids := make([]string, len(found))
+	lines := make([]string, len(found))
 	for i, cvm := range found {
-		ids[i] = cvm.VMUUID.String()
+		lines[i] = fmt.Sprintf("\n  %s  %s, %s", cvm.VMUUID, cvm.Status, relation(cvm))
 	}
-	return api.CVM{}, usagef("%d CVMs are named %q; give the ID of one: %s", len(found), arg, strings.Join(ids, " "))
+	return api.CVM{}, usagef("%q can be any of %d; give the ID of one:%s", arg, len(found), strings.Join(lines, ""))
+}
+
+func relation(cvm api.CVM) string {
+	if isFirst(cvm) {
+		return "the first of app " + cvm.AppID.String()
+	}
+	return "a copy of " + cvm.ReplicaOf.String()
 }
 
 // named lists the CVMs of a name; those that are on their way out only if there
