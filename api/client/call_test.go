@@ -40,7 +40,7 @@ func metaOf[T any](r client.Result[T], err error) (any, meta, error) {
 
 // changes is every mutation that the SDK has.
 func changes() []change {
-	medium := "tdx.medium"
+	medium, cipher := "tdx.medium", env
 	app, vm := "/api/v1/apps/"+appID.String(), "/api/v1/cvms/"+vmID.String()
 	const whole = `{"name":"web","instance_type":"tdx.small",` +
 		`"compose_file":{"docker_compose_file":"services: {web: {command: a < b && c}}"},"encrypted_env":"` + env + `"}`
@@ -84,6 +84,9 @@ func changes() []change {
 		{"UpdateCVM", func(x ctx, c C, o ...O) (any, meta, error) {
 			return metaOf(c.UpdateCVM(x, vmID, api.PatchCVM{InstanceType: &medium}, o...))
 		}, accepted, "PATCH " + vm + ` {"instance_type":"tdx.medium"}`},
+		{"UpdateEnvs", func(x ctx, c C, o ...O) (any, meta, error) {
+			return metaOf(c.UpdateEnvs(x, vmID, api.ChangeEnvs{EncryptedEnv: &cipher, EnvKeys: []string{"A"}}, o...))
+		}, with(http.StatusAccepted, manyBody), "PATCH " + vm + `/envs {"encrypted_env":"` + env + `","env_keys":["A"]}`},
 		{"CreateFirewallRule", func(x ctx, c C, o ...O) (any, meta, error) {
 			return metaOf(c.CreateFirewallRule(x, vmID, api.CreateFirewallRule{CIDR: "10.0.0.0/8"}, o...))
 		}, with(http.StatusCreated, ruleBody), "POST " + vm + `/firewall-rules {"cidr":"10.0.0.0/8"}`},

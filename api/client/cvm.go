@@ -84,6 +84,14 @@ func (c *Client) UpdateCVM(ctx context.Context, id api.ID, patch api.PatchCVM, o
 	return mutate[api.CVM](ctx, c, mutation{method: http.MethodPatch, path: path("/cvms/%s", id.String()), body: patch}, opts)
 }
 
+// UpdateEnvs changes the environment of every CVM of the app that the CVM
+// belongs to: all of them, or none. What is nil stays. 202; Items are those
+// that change. Another ciphertext is another environment, though it is not
+// compared under a key.
+func (c *Client) UpdateEnvs(ctx context.Context, id api.ID, envs api.ChangeEnvs, opts ...Option) (Result[api.CVMs], error) {
+	return mutate[api.CVMs](ctx, c, mutation{method: http.MethodPatch, path: path("/cvms/%s/envs", id.String()), body: envs}, opts)
+}
+
 // DeleteCVM asks for the end of a CVM and of its firewall rules. 202, also
 // while it is deleting.
 //
