@@ -331,15 +331,9 @@ func (c *chain) checkRules(w write, cvm string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	var rules []string
-	for r, err := range shared.client.FirewallRules(c.t.Context(), id) {
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		rules = append(rules, r.ID.String())
-	}
+	rules := rulesOf(c.t, id)
 	known := c.state("roost_firewall_rule.https")
-	if known == nil || len(rules) != 1 || rules[0] != known["id"] {
+	if known == nil || len(rules) != 1 || rules[0].ID.String() != known["id"] {
 		c.t.Errorf("%s: the CVM has the rules %v, and Terraform knows %v", w, rules, known["id"])
 	}
 }

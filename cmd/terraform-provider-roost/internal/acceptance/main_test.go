@@ -123,7 +123,7 @@ func (w *world) launch(ctx context.Context) error {
 	w.dev.SysProcAttr = diesWithUs()
 	w.dev.Env = append(clean(os.Environ()),
 		"ROOST_DATA_DIR="+data, "PLATFORM_ADDR=127.0.0.1:0", "OWL_ADDR=127.0.0.1:0", "PLATFORM_RATE_LIMIT=0",
-		"OWL_SIM_BOOT=50ms", "OWL_SIM_STOP=20ms", "OWL_SIM_FAIL=^broken",
+		"OWL_SIM_BOOT=50ms", "OWL_SIM_STOP=20ms", "OWL_SIM_FAIL=^broken|^limp-3$", "PLATFORM_SWEEP_INTERVAL=1s",
 		"PLATFORM_RECONCILE_LEASE=1s", "PLATFORM_RECONCILE_BACKOFF_MAX=500ms", "OWL_LEASE=1s")
 	var complaint bytes.Buffer
 	w.dev.Stderr = &complaint

@@ -104,6 +104,54 @@ type owlRecord struct {
 	AppID     string  `json:"app_id"`
 	Status    string  `json:"status"`
 	DeletedAt *string `json:"deleted_at"`
+	Spec      struct {
+		EncryptedEnv string   `json:"encrypted_env"`
+		EnvKeys      []string `json:"env_keys"`
+	} `json:"spec"`
+}
+
+// environmentsOf are those that Owl has for the live CVMs of an app.
+func environmentsOf(t *testing.T, name string) (out []string) {
+	t.Helper()
+	app := appNamed(t, name).String()
+	for _, r := range owlRecords(t) {
+		if r.AppID == app && r.DeletedAt == nil && r.Status != "deleting" {
+			out = append(out, fmt.Sprint(r.Spec.EncryptedEnv, r.Spec.EnvKeys))
+		}
+	}
+	return out
+}
+
+// deleteBelow takes what Platform wants away from it: a CVM ("cvms") or a rule
+// ("firewall-rules").
+func deleteBelow(t *testing.T, what, id string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, shared.owl+"/v1/"+what+"/"+id, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+shared.owlToken)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusNoContent {
+		t.Fatalf("delete %s %s at Owl: %s: %v", what, id, resp.Status, err)
+	}
+}
+
+// die deletes CVMs below Platform and waits until it has found out.
+func die(t *testing.T, cvms ...api.CVM) {
+	t.Helper()
+	for _, c := range cvms {
+		deleteBelow(t, "cvms", c.VMUUID.String())
+	}
+	for _, c := range cvms {
+		eventually(t, "Platform finds a CVM deleted", func() bool {
+			now, err := shared.client.CVM(t.Context(), c.VMUUID)
+			return err == nil && now.Status == api.StatusFailed && now.Error != nil && now.Error.Code == string(api.CodeResourceDeleted)
+		})
+	}
 }
 
 // owlRecords asks Owl for everything, as its operator could.

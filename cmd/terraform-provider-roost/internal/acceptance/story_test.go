@@ -198,22 +198,194 @@ func TestDrift(t *testing.T) {
 	w.planIsEmpty()
 }
 
+// TestDeletedBelow: what somebody deleted below Platform is made anew, whatever
+// of an app it was, and an apply that is killed at it is ended by the next.
+func TestDeletedBelow(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	const https = "roost_firewall_rule.https"
+	config := web("below", "tdx.small", 3, "", `resource "roost_firewall_rule" "https" {
+  cvm_id = roost_app.web.primary_cvm_id
+  cidr   = "10.0.0.0/8"
+  lifecycle { create_before_destroy = true } # the key of the failed one still names it
+}
+resource "roost_cvm_power" "web" {
+  cvm_id = roost_app.web.primary_cvm_id
+  state  = "running"
+}`)
+	w.apply(config)
+	before := replicasAre(t, "below", 3)
+
+	// A rule.
+	rule := fmt.Sprint(w.state(https)["id"])
+	deleteBelow(t, "firewall-rules", rule)
+	eventually(t, "Platform finds the rule deleted", func() bool {
+		rules := rulesOf(t, before[0].VMUUID)
+		return len(rules) == 1 && rules[0].Status == api.FirewallFailed
+	})
+	w.planShows(https + " must be replaced")
+	healed := func(dead ...api.CVM) []api.CVM {
+		t.Helper()
+		w.apply(config)
+		w.planIsEmpty()
+		now := replicasAre(t, "below", 3)
+		for i, c := range now {
+			if c.Status != api.StatusRunning || slices.ContainsFunc(dead, func(d api.CVM) bool { return d.VMUUID == c.VMUUID }) {
+				t.Errorf("the CVM no. %d is %s and %s", i+1, c.VMUUID, c.Status)
+			}
+		}
+		rules := rulesOf(t, now[0].VMUUID)
+		if len(rules) != 1 || rules[0].Status != api.FirewallActive || rules[0].ID.String() != w.state(https)["id"] {
+			t.Errorf("the rules of the first CVM are %v, and Terraform knows %v", rules, w.state(https)["id"])
+		}
+		return now
+	}
+	healed()
+	if w.state(https)["id"] == rule {
+		t.Error("the rule that was deleted is still the one")
+	}
+
+	// The first CVM and a copy; killed when one of them is deleted.
+	c := &chain{workdir: w, app: "below"}
+	apply := stage{args: []string{"apply", "-auto-approve", "-input=false", "-no-color", "-parallelism=1"}}
+	die(t, before[0], before[2])
+	w.write("main.tf", strings.Replace(config, "replicas ", "wait_for_ready = false\n  replicas ", 1))
+	w.must("apply", "-auto-approve", "-input=false", "-refresh=false")
+	if now := listedCVMs(t, before[0].AppID); len(now) != 3 || now[0].VMUUID != before[0].VMUUID {
+		t.Errorf("an apply whose plan did not show the dead has replaced them: there are %v", now)
+	}
+	w.write("main.tf", config)
+	w.planShows("~ replicas = 1 -> 3", "roost_app.web will be updated in-place", "- \""+before[0].VMUUID.String()+"\"",
+		"roost_cvm_power.web will be created")
+	c.killAt(apply, write{kind: "DELETE /cvms/…", nth: 1})
+	after := healed(before[0], before[2])
+	if after[0].VMUUID != before[1].VMUUID {
+		t.Errorf("the CVM that was well is %s, and the first one now %s", before[1].VMUUID, after[0].VMUUID)
+	}
+
+	// All of them.
+	die(t, after...)
+	w.planShows("~ replicas = 0 -> 3", "roost_app.web will be updated in-place")
+	last := healed(after...)
+
+	// All of them, killed when nothing is left.
+	die(t, last...)
+	c.killAt(apply, write{kind: "DELETE /cvms/…", nth: 3})
+	healed(last...)
+	if again := appNamed(t, "below"); again != before[0].AppID {
+		t.Errorf("the app was %s and is %s", before[0].AppID, again)
+	}
+}
+
+func rulesOf(t *testing.T, cvm api.ID) (out []api.FirewallRule) {
+	t.Helper()
+	for r, err := range shared.client.FirewallRules(t.Context(), cvm) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// TestAReplicaThatNeverBoots fails the apply, and each next one replaces it,
+// until it is wanted no more. The others stay.
+func TestAReplicaThatNeverBoots(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	w.apply(web("limp", "tdx.small", 2, "", ""))
+	well := replicasAre(t, "limp", 2)
+	three := web("limp", "tdx.small", 3, "", "")
+	w.fails(three, "SIM_FAILED")
+	first := listedCVMs(t, well[0].AppID)[2].VMUUID.String()
+	w.planShows("~ replicas = 2 -> 3", "- \""+first+"\"", "the next apply deletes it")
+	w.fails(three, "SIM_FAILED")
+	if second := listedCVMs(t, well[0].AppID)[2].VMUUID.String(); second == first {
+		t.Error("the CVM that never booted is still there")
+	}
+	w.apply(web("limp", "tdx.small", 2, "", ""))
+	w.planIsEmpty()
+	for i, c := range replicasAre(t, "limp", 2) {
+		if c.VMUUID != well[i].VMUUID || c.Generation != well[i].Generation {
+			t.Errorf("the CVM %s was well, and now there is %s of generation %d", well[i].VMUUID, c.VMUUID, c.Generation)
+		}
+	}
+}
+
+// TestEnvironment reaches every machine, and no screen.
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	secret := func(n int) string { return fmt.Sprintf("5ec4e7%02d", n) }
+	config := func(n int, keys string) string {
+		return web("env", "tdx.small", 2, fmt.Sprintf("encrypted_env = %q\n  env_keys = [%s]", secret(n), keys), "")
+	}
+	reaches := func(n int, keys string) {
+		t.Helper()
+		want := secret(n) + keys
+		if got := environmentsOf(t, "env"); !slices.Equal(got, []string{want, want}) {
+			t.Errorf("the machines have the environments %v, want %s", got, want)
+		}
+	}
+	w.apply(config(1, `"A"`))
+	reaches(1, "[A]")
+	cvm := replicasAre(t, "env", 2)[0]
+	if key := w.state("roost_app.web")["encrypted_env_pubkey"]; key != cvm.EncryptedEnvPubkey {
+		t.Errorf("the key to encrypt for is %v, want %s", key, cvm.EncryptedEnvPubkey)
+	}
+	w.write("main.tf", config(2, `"A"`))
+	w.planShows("~ encrypted_env = (sensitive value)")
+	out := w.must("apply", "-auto-approve", "-input=false", "-no-color")
+	if strings.Contains(out, secret(1)) || strings.Contains(out, secret(2)) {
+		t.Errorf("the ciphertext shows:\n%s", out)
+	}
+	reaches(2, "[A]")
+	w.apply(config(2, `"A", "B"`))
+	reaches(2, "[A B]")
+	w.planIsEmpty()
+	w.write("main.tf", web("env", "tdx.small", 2, "", "")) // not configured: as it is
+	w.planIsEmpty()
+}
+
 // TestItsOwnHalfMadeApp: the first apply has made the app and nobody heard of
 // it; the second one has another configuration.
 func TestItsOwnHalfMadeApp(t *testing.T) {
 	t.Parallel()
 	w := newWorkdir(t)
 	w.proxy.SetPolicy(lossy.Nth(2, lossy.Writes, lossy.DropAnswer())) // a replica's
-	w.fails(web("half", "tdx.small", 3, "", ""), "outcome unknown", "ROOST_MAX_ATTEMPTS=1")
+	w.fails(web("half", "tdx.small", 3, `encrypted_env = "00aa"`, ""), "outcome unknown", "ROOST_MAX_ATTEMPTS=1")
 	half := replicasAre(t, "half", 2)
 	w.proxy.SetPolicy(nil)
-	w.apply(web("half", "tdx.medium", 2, "", ""))
+	w.apply(web("half", "tdx.medium", 2, `encrypted_env = "00bb"`, ""))
 	for i, cvm := range replicasAre(t, "half", 2) {
 		if cvm.VMUUID != half[i].VMUUID || cvm.InstanceType != "tdx.medium" {
 			t.Errorf("%s is a %s; it should be %s and a tdx.medium", cvm.VMUUID, cvm.InstanceType, half[i].VMUUID)
 		}
 	}
+	if got := environmentsOf(t, "half"); !slices.Equal(got, []string{"00bb[]", "00bb[]"}) {
+		t.Errorf("the machines have the environments %v", got)
+	}
 	w.planIsEmpty()
+}
+
+// TestItsOwnDeadHalfMadeApp: nobody has heard of it, and what was made of it was
+// deleted below Platform.
+func TestItsOwnDeadHalfMadeApp(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	config := web("stillborn", "tdx.small", 2, "", "")
+	w.proxy.SetPolicy(lossy.Nth(2, lossy.Writes, lossy.DropAnswer()))
+	w.fails(config, "outcome unknown", "ROOST_MAX_ATTEMPTS=1")
+	half := replicasAre(t, "stillborn", 2)
+	w.proxy.SetPolicy(nil)
+	die(t, half...)
+	w.apply(config)
+	w.planIsEmpty()
+	for _, c := range replicasAre(t, "stillborn", 2) {
+		if c.Status != api.StatusRunning || c.VMUUID == half[0].VMUUID || c.VMUUID == half[1].VMUUID {
+			t.Errorf("the CVM %s is %s", c.VMUUID, c.Status)
+		}
+	}
 }
 
 // TestSomebodyElsesApp: of the same configuration or another, it is left alone

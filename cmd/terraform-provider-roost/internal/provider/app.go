@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
@@ -15,6 +16,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/boolplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/listplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
@@ -45,10 +47,14 @@ type appModel struct {
 	Memory        types.Int64    `tfsdk:"memory"`
 	StorageFS     types.String   `tfsdk:"storage_fs"`
 	Listed        types.Bool     `tfsdk:"listed"`
+	EncryptedEnv  types.String   `tfsdk:"encrypted_env"`
+	EnvKeys       types.List     `tfsdk:"env_keys"`
 	Replicas      types.Int64    `tfsdk:"replicas"`
 	WaitForReady  types.Bool     `tfsdk:"wait_for_ready"`
 	PrimaryCVMID  types.String   `tfsdk:"primary_cvm_id"`
 	CVMIDs        types.List     `tfsdk:"cvm_ids"`
+	DeadCVMIDs    types.List     `tfsdk:"dead_cvm_ids"`
+	EnvPubkey     types.String   `tfsdk:"encrypted_env_pubkey"`
 	ComposeHash   types.String   `tfsdk:"compose_hash"`
 	Status        types.String   `tfsdk:"status"`
 	Uniform       types.Bool     `tfsdk:"uniform"`
@@ -70,7 +76,11 @@ func (r *app) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resour
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "An app and the CVMs that run it, all with the same configuration.\n\n" +
 			"A change of what is marked *in place* changes the CVMs that there are (they restart); anything else replaces them all. " +
-			"What was changed, stopped being there or was added outside of Terraform shows in the next plan.",
+			"What was changed, stopped being there or was added outside of Terraform shows in the next plan.\n\n" +
+			"A CVM that has failed shows as a warning in every plan. If it has no machine, because that was deleted below Roost or never " +
+			"came up, the plan is to delete it and to make another (`dead_cvm_ids`). If its machine may hold data, it is left to you. " +
+			"A *create* in which a CVM fails is tainted, as always with Terraform, and the next apply replaces the whole app: " +
+			"`terraform untaint` before it, and it replaces that CVM alone.",
 		Attributes: map[string]schema.Attribute{},
 		Blocks: map[string]schema.Block{
 			"timeouts": timeouts.Block(ctx, timeouts.Opts{Create: true, Update: true, Delete: true}),
@@ -114,6 +124,20 @@ func appSpecAttributes() map[string]schema.Attribute {
 			Optional: true, Computed: true,
 			MarkdownDescription: "Memory of each CVM in MB. Default: that of the `instance_type`. In place.",
 		},
+		"encrypted_env": schema.StringAttribute{
+			Optional: true, Computed: true, Sensitive: true,
+			Validators:    []validator.String{stringvalidator.LengthAtLeast(1)},
+			PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+			MarkdownDescription: "The environment, encrypted for `encrypted_env_pubkey`, in hex. In place. Whoever encrypts gets another " +
+				"ciphertext each time, and another one is another environment, so encrypt when a value changes and not in the configuration. " +
+				"Roost never shows it: what others have set shows in no plan, and without this attribute it stays.",
+		},
+		"env_keys": schema.ListAttribute{
+			Optional: true, Computed: true, Sensitive: true, ElementType: types.StringType,
+			Validators:          []validator.List{listvalidator.SizeBetween(1, api.MaxEnvKeys)},
+			PlanModifiers:       []planmodifier.List{listplanmodifier.UseStateForUnknown()},
+			MarkdownDescription: "Names of the variables in `encrypted_env`. In place. As with `encrypted_env`, Roost shows them to nobody.",
+		},
 	}
 }
 
@@ -152,7 +176,7 @@ func appFleetAttributes() map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: int64default.StaticInt64(1),
 			Validators: []validator.Int64{int64validator.Between(1, maxReplicas)},
 			MarkdownDescription: "How many CVMs there are to be, the first included. Default: 1. In place: more are copies of the " +
-				"oldest; of too many the newest go first.",
+				"oldest; of too many the newest go first. Those in `dead_cvm_ids` are not counted.",
 		},
 		"wait_for_ready": schema.BoolAttribute{
 			Optional: true, Computed: true, Default: booldefault.StaticBool(true),
@@ -176,7 +200,16 @@ func appComputedAttributes() map[string]schema.Attribute {
 		},
 		"cvm_ids": schema.ListAttribute{
 			Computed: true, ElementType: types.StringType,
-			MarkdownDescription: "IDs of the CVMs, oldest first.",
+			MarkdownDescription: "IDs of the CVMs, oldest first, without those in `dead_cvm_ids`.",
+		},
+		"dead_cvm_ids": schema.ListAttribute{
+			Computed: true, ElementType: types.StringType,
+			MarkdownDescription: "IDs of the CVMs that have failed and have no machine: it was deleted below Roost, or never came up. " +
+				"An update deletes them and makes others in their place.",
+		},
+		"encrypted_env_pubkey": schema.StringAttribute{
+			Computed: true, PlanModifiers: keep,
+			MarkdownDescription: "X25519 public key, in hex, that `encrypted_env` is encrypted for. An app of this name keeps it for ever, also when it is destroyed and made again.",
 		},
 		"uniform": schema.BoolAttribute{
 			Computed: true, MarkdownDescription: "Whether all CVMs have the same size, image and compose file. An update makes them so, also one that was cut off before.",

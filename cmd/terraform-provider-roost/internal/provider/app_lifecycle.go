@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -31,21 +32,26 @@ func (r *app) Create(ctx context.Context, req resource.CreateRequest, resp *reso
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	ctx, cancel := within(ctx, plan.Timeouts.Create, &resp.Diagnostics)
+	ctx, cancel := within(ctx, plan.Timeouts, timeouts.Value.Create, &resp.Diagnostics)
 	defer cancel()
 	w := r.wanted(plan, cfg)
-	id, err := r.first(ctx, w.spec)
+	first, found, err := r.first(ctx, w.spec)
 	if err != nil {
 		resp.Diagnostics.AddError("The app "+w.spec.Name+" was not made", explain(err))
 		return
 	}
-	f, err := r.converge(ctx, id, w)
+	if found {
+		w.env = envOf(w.spec) // it can have another: ciphertexts are not compared
+	}
+	// What dies in the hands of the apply that made it is left for the next one.
+	w.replaces = func(c api.CVM) bool { return found || c.VMUUID != first.VMUUID }
+	f, _, err := r.converge(ctx, first.AppID, w)
 	if err != nil {
 		resp.Diagnostics.AddError("The app "+w.spec.Name+" was not made completely", explain(err))
 		if unknown(err) {
 			return
 		}
-		if f, err = r.fleetOf(ctx, id); err != nil || len(f) == 0 {
+		if f, err = r.fleetOf(ctx, first.AppID); err != nil || len(f) == 0 {
 			return
 		}
 	}
@@ -68,7 +74,7 @@ func (r *app) Update(ctx context.Context, req resource.UpdateRequest, resp *reso
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	ctx, cancel := within(ctx, plan.Timeouts.Update, &resp.Diagnostics)
+	ctx, cancel := within(ctx, plan.Timeouts, timeouts.Value.Update, &resp.Diagnostics)
 	defer cancel()
 	id, err := api.ParseAppID(state.AppID.ValueString())
 	if err != nil {
@@ -76,11 +82,12 @@ func (r *app) Update(ctx context.Context, req resource.UpdateRequest, resp *reso
 		return
 	}
 	w := r.wanted(plan, cfg)
-	before, err := r.fleetOf(ctx, id)
-	var f fleet
-	if err == nil {
-		f, err = r.converge(ctx, id, w)
+	if !plan.EncryptedEnv.Equal(state.EncryptedEnv) || !plan.EnvKeys.Equal(state.EnvKeys) {
+		w.env = envOf(w.whole)
 	}
+	planned := stringsOf(state.DeadCVMIDs)
+	w.replaces = func(c api.CVM) bool { return slices.Contains(planned, c.VMUUID.String()) }
+	f, gone, err := r.converge(ctx, id, w)
 	if err != nil { // the state stays as it was; the next plan begins with what is there
 		resp.Diagnostics.AddError("The app "+w.spec.Name+" was not changed completely", explain(err))
 		return
@@ -91,7 +98,7 @@ func (r *app) Update(ctx context.Context, req resource.UpdateRequest, resp *reso
 		return
 	}
 	f = r.await(ctx, f, &resp.Diagnostics)
-	r.awaitGone(ctx, before.surplus(w.replicas), diagWarning(&resp.Diagnostics))
+	r.awaitGone(ctx, gone, resp.Diagnostics.AddWarning)
 	plan.remember(f)
 	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
 }
@@ -103,7 +110,7 @@ func (r *app) Delete(ctx context.Context, req resource.DeleteRequest, resp *reso
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	ctx, cancel := within(ctx, state.Timeouts.Delete, &resp.Diagnostics)
+	ctx, cancel := within(ctx, state.Timeouts, timeouts.Value.Delete, &resp.Diagnostics)
 	defer cancel()
 	id, err := api.ParseAppID(state.AppID.ValueString())
 	if err != nil {
@@ -114,20 +121,20 @@ func (r *app) Delete(ctx context.Context, req resource.DeleteRequest, resp *reso
 		return
 	}
 	if err == nil {
-		err = r.shrink(ctx, all, 0)
+		err = r.remove(ctx, fleet(all).surplus(0)) // newest first
 	}
 	if err != nil {
 		resp.Diagnostics.AddError("The app "+state.Name.ValueString()+" was not deleted completely", explain(err))
 		return
 	}
-	r.awaitGone(ctx, all, func(summary, detail string) { resp.Diagnostics.AddError(summary, detail) })
+	r.awaitGone(ctx, all, resp.Diagnostics.AddError)
 }
 
 // wanted is what plan and configuration ask for. What is not configured is
 // left to the server, although the plan may know its present value.
 func (r *app) wanted(plan, cfg appModel) want {
 	cfg.Listed = plan.Listed // it has a default of ours
-	return want{spec: specOf(cfg), replicas: int(plan.Replicas.ValueInt64()), texts: r.texts(appModel{})}
+	return want{spec: specOf(cfg), whole: specOf(plan), replicas: int(plan.Replicas.ValueInt64()), texts: r.texts(appModel{})}
 }
 
 // remember writes what there is into the state to be.
@@ -142,11 +149,14 @@ func (m *appModel) remember(f fleet) {
 	m.Image, m.Region, m.StorageFS = types.StringValue(first.BaseImage), types.StringValue(first.Region), types.StringValue(first.StorageFS)
 	m.Uniform = types.BoolValue(true)
 	m.DiskSize, m.VCPU, m.Memory = types.Int64Value(first.DiskSize), types.Int64Value(first.VCPU), types.Int64Value(first.Memory)
-	ids := make([]attr.Value, len(f))
-	for i, c := range f {
-		ids[i] = types.StringValue(c.VMUUID.String())
+	m.CVMIDs, m.DeadCVMIDs = f.ids(), fleet{}.ids()
+	m.EnvPubkey = types.StringValue(first.EncryptedEnvPubkey)
+	if m.EncryptedEnv.IsUnknown() { // and nobody can tell what it is
+		m.EncryptedEnv = types.StringNull()
 	}
-	m.CVMIDs = types.ListValueMust(types.StringType, ids)
+	if m.EnvKeys.IsUnknown() {
+		m.EnvKeys = types.ListNull(types.StringType)
+	}
 }
 
 // await holds until every CVM is what it is asked to be, and returns them as
@@ -190,15 +200,12 @@ func (r *app) awaitGone(ctx context.Context, cvms []api.CVM, report func(summary
 	}
 }
 
-func diagWarning(diags *diag.Diagnostics) func(summary, detail string) {
-	return func(summary, detail string) { diags.AddWarning(summary, detail) }
-}
+// bound is one of the durations of a timeouts block.
+type bound func(timeouts.Value, context.Context, time.Duration) (time.Duration, diag.Diagnostics)
 
 // within bounds a context by a timeouts block.
-func within(
-	ctx context.Context, timeout func(context.Context, time.Duration) (time.Duration, diag.Diagnostics), diags *diag.Diagnostics,
-) (context.Context, context.CancelFunc) {
-	d, more := timeout(ctx, defaultTimeout)
+func within(ctx context.Context, block timeouts.Value, which bound, diags *diag.Diagnostics) (context.Context, context.CancelFunc) {
+	d, more := which(block, ctx, defaultTimeout)
 	diags.Append(more...)
 	return context.WithTimeout(ctx, d)
 }

@@ -13,7 +13,10 @@ import (
 
 // want is what an app is to be.
 type want struct {
-	spec     api.Spec
+	spec     api.Spec             // what is configured
+	whole    api.Spec             // and all else that is planned
+	env      *api.ChangeEnvs      // nil: as it is
+	replaces func(c api.CVM) bool // whether a dead CVM makes room for another
 	replicas int
 	texts    texts
 }
@@ -33,7 +36,7 @@ func (e *foreignError) Error() string {
 }
 
 // first makes the app and its first CVM, or finds what an earlier apply made.
-func (p *platform) first(ctx context.Context, spec api.Spec) (app api.ID, err error) {
+func (p *platform) first(ctx context.Context, spec api.Spec) (cvm api.CVM, found bool, err error) {
 	w := wish{namespace: p.namespace, resource: appType, name: spec.Name}
 	got, err := p.fulfil(ctx, w, maker{
 		send: func(ctx context.Context, key string) (api.ID, bool, error) {
@@ -43,23 +46,19 @@ func (p *platform) first(ctx context.Context, spec api.Spec) (app api.ID, err er
 		alive: p.cvmAlive,
 	})
 	if err != nil {
-		return api.ID{}, err
+		return cvm, false, err
 	}
-	cvm, err := p.CVM(ctx, got.id)
-	if err != nil {
-		return api.ID{}, fmt.Errorf("read the first CVM: %w", err)
+	if cvm, err = p.CVM(ctx, got.id); err != nil {
+		return cvm, false, fmt.Errorf("read the first CVM: %w", err)
 	}
 	if !got.replayed {
-		return cvm.AppID, nil
+		return cvm, false, nil
 	}
 	ours, err := p.ours(ctx, got.key)
-	if err != nil {
-		return api.ID{}, err
+	if err == nil && !ours {
+		err = &foreignError{name: spec.Name, app: cvm.AppID}
 	}
-	if !ours {
-		return api.ID{}, &foreignError{name: spec.Name, app: cvm.AppID}
-	}
-	return cvm.AppID, nil
+	return cvm, true, err
 }
 
 // foreign explains an APP_EXISTS: the app has a CVM of another configuration
@@ -74,50 +73,85 @@ func foreign(err error, name string) error {
 
 // converge brings an app from whatever it is to what it is to be. Each of its
 // steps looks at what is there first, so it can be cut off anywhere and called
-// again.
-func (p *platform) converge(ctx context.Context, app api.ID, w want) (fleet, error) {
+// again. gone are those that were asked to go.
+func (p *platform) converge(ctx context.Context, app api.ID, w want) (f, gone fleet, err error) {
+	if gone, err = p.bury(ctx, app, w); err != nil {
+		return nil, nil, err
+	}
+	if f, err = p.fleetOf(ctx, app); err != nil {
+		return nil, nil, err
+	}
+	if len(f) == 0 {
+		return nil, nil, fmt.Errorf("the app %s has no CVM any more; apply again to make it anew", w.spec.Name)
+	}
+	surplus := f.surplus(w.replicas)
+	if err := p.remove(ctx, surplus); err != nil {
+		return nil, nil, err
+	}
+	if f, err = p.setEnv(ctx, app, f[:len(f)-len(surplus)], w.env); err != nil {
+		return nil, nil, err
+	}
+	if err := p.patch(ctx, f, w); err != nil {
+		return nil, nil, err
+	}
+	if err := p.grow(ctx, app, f, w); err != nil {
+		return nil, nil, err
+	}
+	if f, err = p.fleetOf(ctx, app); err != nil {
+		return nil, nil, err
+	}
+	// A replica that an earlier apply has made can have an older configuration.
+	if err := p.patch(ctx, f, w); err != nil {
+		return nil, nil, err
+	}
+	f, err = p.fleetOf(ctx, app)
+	return f, append(gone, surplus...), err
+}
+
+// bury deletes the dead that are to make room. If nobody else is left, there is
+// no CVM to copy, and the first one is made anew, as the app's was.
+func (p *platform) bury(ctx context.Context, app api.ID, w want) (gone fleet, err error) {
 	f, err := p.fleetOf(ctx, app)
 	if err != nil {
 		return nil, err
 	}
-	if len(f) == 0 {
-		return nil, fmt.Errorf("the app %s has no CVM any more; apply again to make it anew", w.spec.Name)
-	}
-	if err := p.shrink(ctx, f, w.replicas); err != nil {
-		return nil, err
-	}
-	f = f[:min(len(f), w.replicas)]
-	if err := p.patch(ctx, f, w); err != nil {
-		return nil, err
-	}
-	if err := p.grow(ctx, app, f, w); err != nil {
-		return nil, err
-	}
-	if f, err = p.fleetOf(ctx, app); err != nil {
-		return nil, err
-	}
-	// A replica that an earlier apply has made can have an older configuration.
-	if err := p.patch(ctx, f, w); err != nil {
-		return nil, err
-	}
-	return p.fleetOf(ctx, app)
-}
-
-// shrink deletes the newest. A deletion names its CVM, so however late a copy
-// of the request arrives, it takes no other.
-func (p *platform) shrink(ctx context.Context, f fleet, n int) error {
-	for _, c := range f.surplus(n) {
-		if err := p.remove(ctx, c.VMUUID); err != nil {
-			return err
+	for _, c := range f {
+		if dead(c) && w.replaces(c) {
+			gone = append(gone, c)
 		}
 	}
-	return nil
+	if err := p.remove(ctx, gone); err != nil {
+		return nil, err
+	}
+	if len(gone) > 0 && len(gone) == len(f) {
+		_, _, err = p.first(ctx, w.whole)
+	}
+	return gone, err
 }
 
-// remove asks for a CVM's end, which may have come already.
-func (p *platform) remove(ctx context.Context, id api.ID) error {
-	if _, err := p.DeleteCVM(ctx, id); err != nil && !client.IsNotFound(err) {
-		return fmt.Errorf("delete CVM %s: %w", id, err)
+// setEnv gives all CVMs of the app another environment in one request, and
+// returns those of f as they are then. It cannot be seen what they have; the
+// server does nothing about one who has it.
+func (p *platform) setEnv(ctx context.Context, app api.ID, f fleet, env *api.ChangeEnvs) (fleet, error) {
+	if env == nil {
+		return f, nil
+	}
+	named := f.source()
+	if _, err := p.UpdateEnvs(ctx, named.VMUUID, *env, client.WithIdempotencyKey(p.changeKey(named, "env", env))); err != nil {
+		return nil, fmt.Errorf("change the environment: %w", err)
+	}
+	now, err := p.fleetOf(ctx, app)
+	return now, err
+}
+
+// remove asks for the end of CVMs, which may have come already. A deletion
+// names its CVM, so however late a copy of the request arrives, it takes no
+// other.
+func (p *platform) remove(ctx context.Context, f fleet) error {
+	for _, c := range f {
+		if _, err := p.DeleteCVM(ctx, c.VMUUID); err != nil && !client.IsNotFound(err) {
+			return fmt.Errorf("delete CVM %s: %w", c.VMUUID, err)
+		}
 	}
 	return nil
 }

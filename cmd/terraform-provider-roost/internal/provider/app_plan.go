@@ -19,35 +19,39 @@ func (r *app) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, re
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	resp.Diagnostics.Append(req.Config.Get(ctx, &cfg)...)
-	if resp.Diagnostics.HasError() || len(resp.RequiresReplace) > 0 {
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	sameType := plan.InstanceType.Equal(state.InstanceType)
-	keepUnless(!sameType, cfg.VCPU.IsNull(), &plan.VCPU, state.VCPU)
-	keepUnless(!sameType, cfg.Memory.IsNull(), &plan.Memory, state.Memory)
-	plan.Uniform = types.BoolValue(true)
+	followType(&plan.VCPU, state.VCPU, cfg.VCPU, !sameType)
+	followType(&plan.Memory, state.Memory, cfg.Memory, !sameType)
+	plan.Uniform, plan.DeadCVMIDs = types.BoolValue(true), fleet{}.ids()
 	respecified := !sameType || !state.Uniform.ValueBool() || !plan.DockerCompose.Equal(state.DockerCompose) || !plan.Image.Equal(state.Image) ||
-		!plan.DiskSize.Equal(state.DiskSize) || !plan.VCPU.Equal(state.VCPU) || !plan.Memory.Equal(state.Memory)
-	scaled := !plan.Replicas.Equal(state.Replicas)
-	if !respecified {
-		plan.ComposeHash = state.ComposeHash
+		!plan.DiskSize.Equal(state.DiskSize) || !plan.VCPU.Equal(state.VCPU) || !plan.Memory.Equal(state.Memory) || !plan.EnvKeys.Equal(state.EnvKeys)
+	replaced := !plan.DeadCVMIDs.Equal(state.DeadCVMIDs)
+	none := replaced && len(state.CVMIDs.Elements()) == 0 // is left
+	if plan.ComposeHash = state.ComposeHash; respecified || none {
+		plan.ComposeHash = types.StringUnknown()
 	}
-	if !respecified && !scaled {
-		plan.Status = state.Status
+	if respecified || replaced {
+		plan.Status = types.StringUnknown() // the framework has done so if the configuration says something new
+	}
+	if none {
+		plan.PrimaryCVMID = types.StringUnknown()
 	}
 	plan.CVMIDs = planIDs(state.CVMIDs, plan.Replicas)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, plan)...)
 }
 
-// keepUnless keeps a computed value that is not configured, unless what it
-// follows from changes.
-func keepUnless(changes, unconfigured bool, plan *types.Int64, state types.Int64) {
-	if !unconfigured {
-		return
-	}
-	*plan = state
-	if changes {
+// followType keeps a number that is not configured, unless the instance type,
+// which it follows, changes.
+func followType(plan *types.Int64, state, configured types.Int64, changes bool) {
+	switch {
+	case !configured.IsNull():
+	case changes:
 		*plan = types.Int64Unknown()
+	default:
+		*plan = state
 	}
 }
 

@@ -37,12 +37,28 @@ func (r *app) Read(ctx context.Context, req resource.ReadRequest, resp *resource
 		return
 	}
 	for _, c := range f {
-		if c.Status == api.StatusFailed && c.Error != nil {
-			resp.Diagnostics.AddWarning("A CVM of the app "+state.Name.ValueString()+" has failed", fmt.Sprintf(
-				"%s: %s: %s. Delete it and apply again to have it made anew, or change the configuration.", c.VMUUID, c.Error.Code, c.Error.Message))
+		if c.Status == api.StatusFailed {
+			resp.Diagnostics.AddWarning("A CVM of the app "+state.Name.ValueString()+" has failed",
+				fmt.Sprintf("%s: %s. %s", c.VMUUID, because(c.Error), remedy(c)))
 		}
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
+}
+
+// remedy is what becomes of a CVM that has failed.
+func remedy(c api.CVM) string {
+	if dead(c) {
+		return "It has no machine: the next apply deletes it and makes another in its place."
+	}
+	return "Its machine may hold data, so it is left alone. Restart it or change the configuration; or delete it, and the next apply makes another."
+}
+
+// because is a failure in words.
+func because(e *api.ResourceError) string {
+	if e == nil {
+		return "no reason is known"
+	}
+	return e.Code + ": " + e.Message
 }
 
 // observe writes what there is into the state. Where one CVM differs from what
@@ -53,8 +69,18 @@ func (r *app) Read(ctx context.Context, req resource.ReadRequest, resp *resource
 func (r *app) observe(ctx context.Context, m *appModel, f fleet) error {
 	texts := r.texts(*m)
 	prior, first := *m, ""
+	others, gone := f.split()
+	if len(others) > 0 {
+		f = others
+	}
 	m.remember(f)
-	m.Replicas = types.Int64Value(int64(len(f)))
+	m.Replicas, m.CVMIDs, m.DeadCVMIDs = types.Int64Value(int64(len(others))), others.ids(), gone.ids()
+	if len(others) == 0 {
+		m.PrimaryCVMID = types.StringNull()
+	}
+	if len(gone) > 0 {
+		m.Status = types.StringValue(string(api.StatusFailed))
+	}
 	m.Listed = types.BoolValue(f[0].Listed)
 	for i, c := range f {
 		text, err := texts.of(ctx, c)

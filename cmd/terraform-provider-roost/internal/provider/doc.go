@@ -49,7 +49,8 @@
 // Create, after the first CVM, and Update are one path, and each step of it
 // looks at what is there:
 //
-//	list ─▶ delete the newest beyond replicas ─▶ PATCH what differs ─▶ a replica for each free slot
+//	list ─▶ delete the dead ─▶ none left: the first CVM anew
+//	     ─▶ delete the newest beyond replicas ─▶ PATCH what differs ─▶ a replica for each free slot
 //	     ─▶ list ─▶ PATCH what differs ─▶ state (all IDs) ─▶ wait ─▶ state
 //
 // Replicas have slots rather than a count: PUT /apps/{app_id}/replicas {count}
@@ -59,6 +60,20 @@
 // replica; a late DELETE names a machine that was to go. Nothing that is late can
 // take a machine away. The slot is in the replica's name, so it is known for as
 // long as the machine lives and not only for as long as a key.
+//
+// The dead are CVMs that have failed and have no machine that could hold
+// anything: it was deleted below Platform, or the operation that made the CVM has
+// failed and nothing was asked of it since. They are no replicas: reading leaves
+// them out of the count and lists them in dead_cvm_ids, which a plan wants empty.
+// Only those are deleted that the plan has shown. Whoever comes in their place, the
+// first CVM too, is a new wish in the next generation, for the deletion comes first.
+// A CVM that failed otherwise may have a disk that somebody needs: each plan warns
+// of it, and none touches it. A rule holds nothing, so one that has failed is replaced.
+//
+// The environment cannot be read back, and a repeat under a key does not compare
+// its ciphertext. So it is sent when it differs from the state, and when the app
+// turns out to have been made before; to a CVM that has this very ciphertext
+// nothing happens. One request changes the whole app, or nothing of it.
 //
 // Power has no memory of its own either: start → stop → start is three
 // wishes, because each one changes the generation that is in the next one's key.
@@ -75,7 +90,7 @@
 // returns the state and the error, so that a destroy finds the machine.
 //
 // A wait that takes too long: a warning. The state has every ID before the wait.
-// A CVM that fails: an error; its ID is in the state.
+// A CVM that fails: an error; its ID is in the state. Create is tainted then.
 //
 // Update fails: the state stays, and the next plan begins with what is there.
 //

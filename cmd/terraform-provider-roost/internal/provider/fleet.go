@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
 	"roost/api"
 	"roost/api/client"
 )
@@ -26,8 +29,46 @@ func (p *platform) fleetOf(ctx context.Context, app api.ID) (fleet, error) {
 	return slices.DeleteFunc(cvms, func(c api.CVM) bool { return !live(c) }), nil
 }
 
+// dead reports whether a CVM has failed and has no machine that could hold
+// anything: it was deleted below Platform, or the operation that made it has
+// failed and nothing was asked of it since.
+func dead(c api.CVM) bool {
+	if c.Status != api.StatusFailed {
+		return false
+	}
+	if c.Error != nil && (c.Error.Code == string(api.CodeResourceDeleted) || c.Error.Code == codeMachineRemoved) {
+		return true
+	}
+	made := c.Operation != nil && (c.Operation.Kind == api.KindCVMCreate || c.Operation.Kind == api.KindCVMReplicate)
+	return made && c.Operation.Status == api.OperationFailed
+}
+
+// codeMachineRemoved is how Owl says that a machine was removed below itself.
+const codeMachineRemoved = "MACHINE_REMOVED"
+
+// split parts those that are dead from all others, which count as replicas.
+func (f fleet) split() (others, gone fleet) {
+	for _, c := range f {
+		if dead(c) {
+			gone = append(gone, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	return others, gone
+}
+
+// ids are the CVMs' IDs, oldest first.
+func (f fleet) ids() types.List {
+	ids := make([]attr.Value, len(f))
+	for i, c := range f {
+		ids[i] = types.StringValue(c.VMUUID.String())
+	}
+	return types.ListValueMust(types.StringType, ids)
+}
+
 // surplus is who goes when n are to stay: the newest, newest first.
-func (f fleet) surplus(n int) []api.CVM {
+func (f fleet) surplus(n int) fleet {
 	if len(f) <= n {
 		return nil
 	}

@@ -6,12 +6,14 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"roost/api"
@@ -66,38 +68,30 @@ func (r *power) Schema(ctx context.Context, _ resource.SchemaRequest, resp *reso
 
 // Create implements resource.Resource.
 func (r *power) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	var plan powerModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	ctx, cancel := within(ctx, plan.Timeouts.Create, &resp.Diagnostics)
-	defer cancel()
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	cvm, err := r.set(ctx, &plan)
-	if err != nil {
-		resp.Diagnostics.AddError("The power of the CVM was not changed", explain(err))
-		return
-	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
-	r.settle(ctx, cvm, &resp.Diagnostics)
+	r.put(ctx, req.Plan, timeouts.Value.Create, &resp.State, &resp.Diagnostics)
 }
 
 // Update implements resource.Resource.
 func (r *power) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	r.put(ctx, req.Plan, timeouts.Value.Update, &resp.State, &resp.Diagnostics)
+}
+
+// put brings the CVM to the planned power.
+func (r *power) put(ctx context.Context, planned tfsdk.Plan, bound bound, state *tfsdk.State, diags *diag.Diagnostics) {
 	var plan powerModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	ctx, cancel := within(ctx, plan.Timeouts.Update, &resp.Diagnostics)
+	diags.Append(planned.Get(ctx, &plan)...)
+	ctx, cancel := within(ctx, plan.Timeouts, bound, diags)
 	defer cancel()
-	if resp.Diagnostics.HasError() {
+	if diags.HasError() {
 		return
 	}
 	cvm, err := r.set(ctx, &plan)
 	if err != nil {
-		resp.Diagnostics.AddError("The power of the CVM was not changed", explain(err))
+		diags.AddError("The power of the CVM was not changed", explain(err))
 		return
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
-	r.settle(ctx, cvm, &resp.Diagnostics)
+	diags.Append(state.Set(ctx, plan)...)
+	r.settle(ctx, cvm, diags)
 }
 
 // Delete implements resource.Resource. It asks for nothing.
@@ -147,7 +141,7 @@ func (r *power) Read(ctx context.Context, req resource.ReadRequest, resp *resour
 		return
 	}
 	cvm, err := r.CVM(ctx, id)
-	if client.IsNotFound(err) || err == nil && !live(cvm) {
+	if client.IsNotFound(err) || err == nil && (!live(cvm) || dead(cvm)) {
 		resp.State.RemoveResource(ctx)
 		return
 	}

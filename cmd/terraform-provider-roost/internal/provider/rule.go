@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -60,7 +61,8 @@ func (r *rule) Configure(_ context.Context, req resource.ConfigureRequest, resp 
 func (r *rule) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	replace := []planmodifier.String{stringplanmodifier.RequiresReplace()}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Lets a network reach a CVM. Any change replaces the rule. Two resources that say the same about one CVM are one rule.",
+		MarkdownDescription: "Lets a network reach a CVM. Any change replaces the rule, and so does the next apply once it has failed. " +
+			"Two resources that say the same about one CVM are one rule.",
 		Attributes: map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -92,11 +94,27 @@ func (r *rule) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resou
 	}
 }
 
+// ModifyPlan implements resource.ResourceWithModifyPlan: a rule that has failed
+// is in force nowhere and never will be, so another one is to take its place.
+func (r *rule) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	if req.State.Raw.IsNull() || req.Plan.Raw.IsNull() {
+		return // created or destroyed
+	}
+	status := path.Root("status")
+	var now types.String
+	resp.Diagnostics.Append(req.State.GetAttribute(ctx, status, &now)...)
+	if now.ValueString() != string(api.FirewallFailed) {
+		return
+	}
+	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, status, types.StringUnknown())...)
+	resp.RequiresReplace = append(resp.RequiresReplace, status)
+}
+
 // Create implements resource.Resource.
 func (r *rule) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var plan ruleModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	ctx, cancel := within(ctx, plan.Timeouts.Create, &resp.Diagnostics)
+	ctx, cancel := within(ctx, plan.Timeouts, timeouts.Value.Create, &resp.Diagnostics)
 	defer cancel()
 	cvm, err := api.ParseID(plan.CVMID.ValueString())
 	if err != nil || resp.Diagnostics.HasError() {
@@ -127,14 +145,25 @@ func (r *rule) make(ctx context.Context, cvm api.ID, ask api.CreateFirewallRule)
 			return res.Value.ID, res.Replayed, err
 		},
 		alive: func(ctx context.Context, id api.ID) (bool, error) {
-			_, err := r.FirewallRule(ctx, cvm, id)
+			found, err := r.FirewallRule(ctx, cvm, id)
 			if client.IsNotFound(err) {
 				return false, nil
+			}
+			if err == nil && found.Status == api.FirewallFailed {
+				return false, r.remove(ctx, cvm, id) // no state may know it
 			}
 			return err == nil, err
 		},
 	})
 	return got.id, err
+}
+
+// remove asks for a rule's end, which may have come already.
+func (r *rule) remove(ctx context.Context, cvm, id api.ID) error {
+	if _, err := r.DeleteFirewallRule(ctx, cvm, id); err != nil && !client.IsNotFound(err) {
+		return fmt.Errorf("delete firewall rule %s: %w", id, err)
+	}
+	return nil
 }
 
 // await holds until the rule is pending no more.
@@ -147,8 +176,8 @@ func (r *rule) await(ctx context.Context, cvm, id api.ID, diags *diag.Diagnostic
 		case err != nil:
 			diags.AddWarning("The firewall rule is not active yet", explain(err))
 			return api.FirewallPending
-		case got.Status == api.FirewallFailed && got.Error != nil:
-			diags.AddError("The firewall rule has failed", got.Error.Code+": "+got.Error.Message)
+		case got.Status == api.FirewallFailed:
+			diags.AddError("The firewall rule has failed", fmt.Sprintf("%s: %s. Apply again to have it made anew.", id, because(got.Error)))
 			return got.Status
 		case got.Status != api.FirewallPending:
 			return got.Status
@@ -184,6 +213,9 @@ func (r *rule) Read(ctx context.Context, req resource.ReadRequest, resp *resourc
 		resp.Diagnostics.AddError("The firewall rule cannot be read", explain(err))
 		return
 	}
+	if got.Status == api.FirewallFailed {
+		resp.Diagnostics.AddWarning("A firewall rule has failed", fmt.Sprintf("%s: %s. The next apply makes it anew.", id, because(got.Error)))
+	}
 	state.CIDR, state.Protocol = types.StringValue(got.CIDR), types.StringValue(string(got.Protocol))
 	state.Port, state.Status = types.Int64PointerValue(got.Port), types.StringValue(string(got.Status))
 	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
@@ -197,7 +229,7 @@ func (r *rule) Delete(ctx context.Context, req resource.DeleteRequest, resp *res
 	if resp.Diagnostics.HasError() || !ok {
 		return
 	}
-	if _, err := r.DeleteFirewallRule(ctx, cvm, id); err != nil && !client.IsNotFound(err) {
+	if err := r.remove(ctx, cvm, id); err != nil {
 		resp.Diagnostics.AddError("The firewall rule was not deleted", explain(err))
 	}
 }
@@ -225,4 +257,5 @@ func (r *rule) ImportState(ctx context.Context, req resource.ImportStateRequest,
 var (
 	_ resource.ResourceWithConfigure   = (*rule)(nil)
 	_ resource.ResourceWithImportState = (*rule)(nil)
+	_ resource.ResourceWithModifyPlan  = (*rule)(nil)
 )

@@ -17,7 +17,26 @@ func specOf(m appModel) api.Spec {
 		ComposeFile: &api.ComposeFile{DockerComposeFile: m.DockerCompose.ValueString(), StorageFS: stringPtr(m.StorageFS)},
 		VCPU:        int64Ptr(m.VCPU), Memory: int64Ptr(m.Memory), DiskSize: int64Ptr(m.DiskSize),
 		Image: stringPtr(m.Image), Region: stringPtr(m.Region), Listed: m.Listed.ValueBoolPointer(),
+		EncryptedEnv: stringPtr(m.EncryptedEnv), EnvKeys: stringsOf(m.EnvKeys),
 	}
+}
+
+// envOf is the environment that a spec asks for, nil for none.
+func envOf(s api.Spec) *api.ChangeEnvs {
+	if s.EncryptedEnv == nil && s.EnvKeys == nil {
+		return nil
+	}
+	return &api.ChangeEnvs{EncryptedEnv: s.EncryptedEnv, EnvKeys: s.EnvKeys}
+}
+
+// stringsOf are a list's elements, nil without a list.
+func stringsOf(list types.List) (out []string) {
+	for _, e := range list.Elements() {
+		if s, ok := e.(types.String); ok {
+			out = append(out, s.ValueString())
+		}
+	}
+	return out
 }
 
 func stringPtr(v types.String) *string {

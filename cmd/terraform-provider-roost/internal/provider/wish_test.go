@@ -68,6 +68,34 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestDead: what may hold data is never taken for dead.
+func TestDead(t *testing.T) {
+	t.Parallel()
+	failed := func(code string, kind api.OperationKind, status api.OperationStatus) api.CVM {
+		return api.CVM{Status: api.StatusFailed, Error: &api.ResourceError{Code: code}, Operation: &api.OperationRef{Kind: kind, Status: status}}
+	}
+	stopped := failed("RESOURCE_DELETED", api.KindCVMStop, api.OperationFailed)
+	stopped.Status = api.StatusStopped
+	for _, c := range []struct {
+		name string
+		cvm  api.CVM
+		dead bool
+	}{
+		{"deleted below Platform", failed("RESOURCE_DELETED", api.KindCVMStart, api.OperationSucceeded), true},
+		{"removed below Owl", failed("MACHINE_REMOVED", api.KindCVMUpdate, api.OperationFailed), true},
+		{"never came up", failed("SIM_FAILED", api.KindCVMCreate, api.OperationFailed), true},
+		{"a replica that never came up", failed("SIM_FAILED", api.KindCVMReplicate, api.OperationFailed), true},
+		{"ran, and failed by itself", failed("SIM_FAILED", api.KindCVMCreate, api.OperationSucceeded), false},
+		{"ran, and failed at a restart", failed("SIM_FAILED", api.KindCVMRestart, api.OperationFailed), false},
+		{"no reason, no operation", api.CVM{Status: api.StatusFailed}, false},
+		{"has not failed", stopped, false},
+	} {
+		if got := dead(c.cvm); got != c.dead {
+			t.Errorf("%s: dead is %t", c.name, got)
+		}
+	}
+}
+
 func TestPatchFor(t *testing.T) {
 	t.Parallel()
 	cvm := api.CVM{InstanceType: "tdx.small", VCPU: 1, Memory: 2048, DiskSize: 20, BaseImage: "i"}
