@@ -94,7 +94,8 @@ func (t *tool) appScale() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "scale NAME|ID", Short: "Say how many CVMs an app is to have", Args: takes("NAME|ID"),
 		Long: "Says how many CVMs the app is to have, the first one included. Copies are made of the oldest that has\n" +
-			"not failed; the newest go first, the first one never.",
+			"not failed; the newest go first, the first one never. Shows those that it makes or removes; all there are:\n" +
+			"roost app get.",
 		Example: "  roost app scale hello --replicas 3 --wait",
 		RunE: t.run(func(s *session) error {
 			if !s.cmd.Flags().Changed("replicas") {
@@ -111,12 +112,7 @@ func (t *tool) appScale() *cobra.Command {
 			return s.make(change{
 				doing: doing, keyed: true,
 				send: func(ctx context.Context, opts ...client.Option) (accepted, error) {
-					r, err := s.client.ScaleApp(ctx, id, count, opts...)
-					return accept(r, showScaled, r.Value.Operation.ID), err
-				},
-				reread: func(ctx context.Context) (rendering, error) {
-					cvms, err := s.client.AppCVMs(ctx, id)
-					return showCVMs(cvms), err //nolint:wrapcheck // the command says what it was doing
+					return acceptCVMs(s.client.ScaleApp(ctx, id, count, opts...))
 				},
 			})
 		}),

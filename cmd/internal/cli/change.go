@@ -21,16 +21,16 @@ type change struct {
 	keyed  bool
 	inputs []input // to be kept if it must be repeated
 	send   func(context.Context, ...client.Option) (accepted, error)
-	// reread is what --wait shows in the end, where the answer is not one CVM.
-	reread func(context.Context) (rendering, error)
 }
 
 // accepted is the answer to a change, whatever its type was.
 type accepted struct {
 	view      rendering
-	cvm       *api.CVM // if it is one
-	operation string   // "": it is done already
-	gone      bool     // it was deleted before
+	cvm       *api.CVM  // if it is one
+	cvms      *api.CVMs // if it is several, of which it shows those that it concerns
+	operation string    // "": it is done already
+	idle      bool      // what it asks for was asked for already
+	gone      bool      // it was deleted before
 	replayed  bool
 	attempts  int
 	original  string // ID of the request that did it, with replayed
@@ -49,6 +49,14 @@ func accept[T any](r client.Result[T], view func(T) rendering, operation string)
 func acceptCVM(r client.Result[api.CVM], err error) (accepted, error) {
 	a := accept(r, showCVM, operationOf(r.Value))
 	a.cvm = &r.Value
+	a.idle = a.operation != "" && r.Value.Operation.Status == api.OperationSucceeded
+	return a, err
+}
+
+// acceptCVMs is accept for the calls that answer with several CVMs.
+func acceptCVMs(r client.Result[api.CVMs], err error) (accepted, error) {
+	a := accept(r, showScaled, r.Value.Operation.ID)
+	a.cvms, a.idle = &r.Value, r.Value.Operation.Status == api.OperationSucceeded
 	return a, err
 }
 
@@ -145,6 +153,8 @@ func (s *session) noteAnswer(c change, a accepted) {
 		s.notef("An answer was lost on the way; attempt %d under the same key found it done, once.", a.attempts)
 	case a.replayed:
 		s.notef("It is there already, with this very configuration; nothing was started.")
+	case a.idle:
+		s.notef("%s: it was asked for already; nothing was started.", c.doing)
 	case a.key != "":
 		s.notef("Accepted: %s, under key %s.", c.doing, a.key)
 	default:

@@ -121,12 +121,21 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 		},
 		SuggestionsMinimumDistance: 2, // typing errors
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("name one of the commands of %s", cmd.CommandPath())
+			return usagef("name one of the commands of %s: %s", cmd.CommandPath(), strings.Join(commandNames(cmd), ", "))
 		},
 	}
 	g.AddCommand(commands...)
 	g.DisableFlagsInUseLine = true
 	return g
+}
+
+func commandNames(of *cobra.Command) (names []string) {
+	for _, cmd := range of.Commands() {
+		if cmd.IsAvailableCommand() {
+			names = append(names, cmd.Name())
+		}
+	}
+	return names
 }
 
 // helpCommand is "help COMMAND", hidden beside --help.

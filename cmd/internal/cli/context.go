@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -98,9 +99,9 @@ func known(cfg config, name string) error {
 	if _, ok := cfg.Contexts[name]; ok {
 		return nil
 	}
-	have := "there are none"
+	have := "none"
 	if len(cfg.Contexts) > 0 {
-		have = "there are " + strings.Join(cfg.names(), ", ")
+		have = strings.Join(cfg.names(), ", ")
 	}
-	return &notFoundError{text: "there is no context \"" + name + "\"; " + have}
+	return &notFoundError{text: fmt.Sprintf("there is no context %q; known: %s", name, have)}
 }

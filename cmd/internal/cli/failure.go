@@ -46,7 +46,7 @@ func (t *tool) report(cmd *cobra.Command, err error) int {
 	if code == exitOK {
 		return code
 	}
-	r := report{cmd: cmd, code: code, failure: &failure{err: err}, endpoint: t.endpoint}
+	r := report{cmd: cmd, code: code, failure: &failure{err: err}, endpoint: t.endpoint, tokenFrom: t.tokenFrom()}
 	if f, ok := errors.AsType[*failure](err); ok {
 		r.failure = f
 	}
@@ -69,7 +69,19 @@ type report struct {
 	failure *failure
 	answer  *client.Error // nil if no request was made
 
-	endpoint string
+	endpoint  string
+	tokenFrom string // "": a context, or login was told
+}
+
+// tokenFrom names what gave a token that a login would not replace.
+func (t *tool) tokenFrom() string {
+	switch {
+	case t.flags.token != "":
+		return "--token"
+	case t.flags.context == "" && t.env.Getenv("ROOST_TOKEN") != "":
+		return "ROOST_TOKEN"
+	}
+	return ""
 }
 
 // headline says what happened, in one line.
@@ -102,6 +114,8 @@ func (r report) said() string {
 		return "no answer came within --timeout"
 	case e.Status == 0:
 		return fmt.Sprintf("no answer came from %s (%s)", r.endpoint, cause(e))
+	case e.Code == api.CodeUnauthenticated:
+		return "the token is not valid there: it is wrong, expired or revoked"
 	case e.Code == api.CodeIdempotencyKeyReused:
 		return "the key " + e.IdempotencyKey + " was used for another request"
 	case len(e.Fields) > 0 && e.Title != "":
@@ -216,7 +230,7 @@ func (r report) hint() []string {
 	switch e.Code { //nolint:exhaustive // the others' detail says all there is
 	case api.CodeAppExists:
 		if e.VMUUID != nil {
-			return []string{"What has the name: roost cvm get " + e.VMUUID.String()}
+			return []string{"What has the name: roost cvm get " + e.VMUUID.String(), "To change that one: roost cvm update " + e.VMUUID.String()}
 		}
 		if e.AppID != nil {
 			return []string{"What has the name: roost app get " + e.AppID.String()}
@@ -227,7 +241,11 @@ func (r report) hint() []string {
 			"Without --" + keyFlag + ", or with a key of its own, this is a new request.",
 		}
 	case api.CodeUnauthenticated:
-		return []string{"Log in again: roost login --endpoint URL"}
+		login := "roost login --endpoint " + quote(r.endpoint)
+		if r.tokenFrom != "" {
+			return []string{"It is " + r.tokenFrom + "'s: give another one there; or leave that out and log in: " + login}
+		}
+		return []string{"Log in again: " + login}
 	case api.CodeRateLimited:
 		return []string{"Try again in " + max(e.RetryAfter, time.Second).String() + "."}
 	case api.CodeResourceDeleted:

@@ -64,11 +64,9 @@ func (s *session) operation() (string, error) {
 	if strings.HasPrefix(arg, "op_") {
 		return arg, nil
 	}
-	id, err := api.ParseAppID(arg)
+	id, err := s.appOrCVM()
 	if err != nil {
-		if id, err = s.app(); err != nil {
-			return "", err
-		}
+		return "", err
 	}
 	newest := api.Operation{}
 	for op, err := range s.client.Operations(s.ctx) {
@@ -84,4 +82,18 @@ func (s *session) operation() (string, error) {
 		return "", &notFoundError{fmt.Sprintf("there is no operation of %s; see: roost op list", arg)}
 	}
 	return newest.ID, nil
+}
+
+// appOrCVM is what the first argument names: an app first, for its operations
+// include those of its first CVM, which has the same name.
+func (s *session) appOrCVM() (api.ID, error) {
+	arg := s.args[0]
+	id, err := s.app()
+	if is[*notFoundError](err) {
+		id, err = s.cvm()
+	}
+	if is[*notFoundError](err) {
+		err = &notFoundError{fmt.Sprintf("there is no app or CVM %q in this workspace; see: roost op list", arg)}
+	}
+	return id, err
 }

@@ -54,11 +54,13 @@ func (s *session) copying(doing string, source api.CVM, name string, count int) 
 	if count == 0 {
 		return one
 	}
+	if count > 1 {
+		doing = fmt.Sprintf("%s %d times", doing, count)
+	}
 	return change{
-		doing: fmt.Sprintf("%s %d times", doing, count), keyed: true,
+		doing: doing, keyed: true,
 		send: func(ctx context.Context, opts ...client.Option) (accepted, error) {
-			r, err := s.client.ReplicateMany(ctx, source.AppID, source.VMUUID, count, opts...)
-			return accept(r, showScaled, r.Value.Operation.ID), err
+			return acceptCVMs(s.client.ReplicateMany(ctx, source.AppID, source.VMUUID, count, opts...))
 		},
 	}
 }

@@ -24,7 +24,7 @@ func (s *session) app() (api.ID, error) {
 			return app.AppID, nil
 		}
 	}
-	return api.ID{}, &notFoundError{fmt.Sprintf("there is no app %q in this workspace; see: roost app list", arg)}
+	return api.ID{}, &notFoundError{fmt.Sprintf("there is no app %q in this workspace: it never was, or it was deleted; see: roost app list", arg)}
 }
 
 // cvm finds the CVM that the first argument names, by ID or by name.
@@ -75,7 +75,7 @@ func (s *session) pick(noun string, narrow func([]api.CVM) []api.CVM) (api.CVM, 
 	found = narrow(found)
 	switch len(found) {
 	case 0:
-		return api.CVM{}, &notFoundError{fmt.Sprintf("there is no %s %q in this workspace (what is deleted has no name, only its ID); see: roost cvm list", noun, arg)}
+		return api.CVM{}, &notFoundError{fmt.Sprintf("there is no %s %q in this workspace: it never was, or it was deleted; see: roost cvm list", noun, arg)}
 	case 1:
 		s.args[0] = found[0].VMUUID.String()
 		return found[0], nil

@@ -117,7 +117,7 @@ func (t *tool) connect(where target) (*client.Client, error) {
 	t.endpoint = where.endpoint
 	c, err := client.New(cfg)
 	if err != nil {
-		return nil, usagef("%s: %v", t.origin(where), err)
+		return nil, usagef("%v; it is from %s", err, t.origin(where))
 	}
 	return c, nil
 }
@@ -127,7 +127,7 @@ func (t *tool) origin(where target) string {
 	if where.context != "" {
 		return fmt.Sprintf("context %q", where.context)
 	}
-	return "--endpoint or --token"
+	return "--endpoint or --token, or ROOST_ENDPOINT or ROOST_TOKEN"
 }
 
 // target finds endpoint and token: flags first, then a --context, then the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"roost/api"
 	"roost/api/client"
@@ -32,12 +33,12 @@ func (e *unfinishedError) Unwrap() error { return e.err }
 // await waits for a change's end and shows the thing as it is then, also when
 // the operation has failed: its IDs are data.
 func (s *session) await(c change, a accepted) error {
-	_, waitErr := s.waitOperation(a.operation)
+	op, waitErr := s.waitOperation(a.operation)
 	if is[*unfinishedError](waitErr) {
 		_ = s.print(a.view) // the IDs; the wait's error is the one that counts
 		return s.failed(c, waitErr)
 	}
-	view, err := s.reread(c, a)
+	view, err := s.reread(a, op)
 	if printErr := s.print(view); printErr != nil {
 		return printErr
 	}
@@ -47,14 +48,14 @@ func (s *session) await(c change, a accepted) error {
 	return reading("read the result of: "+c.doing, err)
 }
 
-// reread is the thing as it is after the wait, or, where that cannot be read,
-// as the answer showed it.
-func (s *session) reread(c change, a accepted) (rendering, error) {
+// reread is the thing as it is after the wait for op, or, where that cannot be
+// read, as the answer showed it.
+func (s *session) reread(a accepted, op api.Operation) (rendering, error) {
 	var view rendering
 	var err error
 	switch {
-	case c.reread != nil:
-		view, err = c.reread(s.ctx)
+	case a.cvms != nil:
+		view, err = s.rereadCVMs(a.cvms.Items, op)
 	case a.cvm != nil:
 		view, err = s.rereadCVM(*a.cvm)
 	default:
@@ -103,4 +104,20 @@ func (s *session) rereadCVM(last api.CVM) (rendering, error) {
 		return showCVM(deleted(last)), nil
 	}
 	return showCVM(cvm), err //nolint:wrapcheck // the command says what it was doing
+}
+
+// rereadCVMs is rereadCVM for those of one app that an operation concerned.
+func (s *session) rereadCVMs(last []api.CVM, op api.Operation) (rendering, error) {
+	now, err := s.client.AppCVMs(s.ctx, op.AppID)
+	if err != nil && !client.IsGone(err) {
+		return rendering{}, err //nolint:wrapcheck // the command says what it was doing
+	}
+	items := make([]api.CVM, len(last))
+	for i, cvm := range last {
+		items[i] = deleted(cvm)
+		if at := slices.IndexFunc(now, func(c api.CVM) bool { return c.VMUUID == cvm.VMUUID }); at >= 0 {
+			items[i] = now[at]
+		}
+	}
+	return showScaled(api.CVMs{Items: items, Operation: op}), nil
 }
