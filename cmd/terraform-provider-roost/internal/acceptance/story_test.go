@@ -146,6 +146,40 @@ func TestPowerBackAndForth(t *testing.T) {
 	}
 }
 
+// TestPowerOfAFailedCVM: it does not run, and each apply has it try again.
+func TestPowerOfAFailedCVM(t *testing.T) {
+	t.Parallel()
+	w, c := newWorkdir(t), shared.client
+	made, err := c.CreateCVM(t.Context(), api.Spec{
+		Name: "broken-power", InstanceType: "tdx.small", ComposeFile: &api.ComposeFile{DockerComposeFile: "services: {}"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := made.Value.VMUUID
+	config := fmt.Sprintf("%sresource \"roost_cvm_power\" \"web\" {\n  cvm_id = %q\n  state  = \"running\"\n}\n", source, id)
+	w.write("main.tf", config)
+	failed := func() api.CVM {
+		t.Helper()
+		now, err := c.WaitCVM(t.Context(), id, client.Settled, nil)
+		if now.Status != api.StatusFailed {
+			t.Fatalf("the CVM is %s: %v", now.Status, err)
+		}
+		return now
+	}
+	failed()
+	if _, err := c.RestartCVM(t.Context(), id); err != nil { // now it could have run
+		t.Fatal(err)
+	}
+	before := failed().Generation
+	w.must("import", "-input=false", "roost_cvm_power.web", id.String())
+	w.planShows(`~ state = "failed" -> "running"`)
+	w.fails(config, "SIM_FAILED")
+	if now := failed().Generation; now != before+1 {
+		t.Errorf("the CVM of generation %d is now of %d", before, now)
+	}
+}
+
 // TestDrift: what others do shows in a plan, and an apply undoes it.
 func TestDrift(t *testing.T) {
 	t.Parallel()
@@ -411,6 +445,24 @@ func TestSomebodyElsesApp(t *testing.T) {
 	}
 }
 
+// TestSomebodyElsesCopies: their first CVM has gone, so the name could be had,
+// and their copies with it.
+func TestSomebodyElsesCopies(t *testing.T) {
+	t.Parallel()
+	w, other := newWorkdir(t), newWorkdir(t)
+	w.apply(web("copies", "tdx.small", 2, "", ""))
+	theirs := replicasAre(t, "copies", 2)
+	if _, err := shared.client.DeleteCVM(t.Context(), theirs[0].VMUUID); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		other.fails(web("copies", "tdx.medium", 1, "", ""), "Import it", "ROOST_NAMESPACE=other")
+		if now := replicasAre(t, "copies", 1)[0]; now.VMUUID != theirs[1].VMUUID || now.Generation != theirs[1].Generation {
+			t.Errorf("their CVM was %s and is now %s of generation %d", theirs[1].VMUUID, now.VMUUID, now.Generation)
+		}
+	}
+}
+
 // TestALateCopyMakesNoOther, and takes none away: an apply is killed while its
 // request for a replica is on the way; it arrives when the next apply is over.
 func TestALateCopyMakesNoOther(t *testing.T) {
@@ -528,6 +580,12 @@ output "all" {
 }`))
 	if out := strings.TrimSpace(w.must("output", "-raw", "all")); !strings.HasSuffix(out, "true") {
 		t.Errorf("the data sources show something else: %s\n%s", out, w.must("state", "show", "data.roost_cvm.copy"))
+	}
+	for _, which := range []string{"", `app_id = "shown"`, "name = \"shown\"\n  app_id = \"01a2010c-212f-784f-bff1-1a1682b7757b\""} {
+		w.write("main.tf", source+"data \"roost_app\" \"web\" {\n  "+which+"\n}\n")
+		if out := w.run(nil, "validate"); out.exit != 1 {
+			t.Errorf("%q is valid:\n%s", which, out.output)
+		}
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"roost/api"
@@ -45,7 +47,10 @@ func (s *appSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "One app and its CVMs, by its ID or by its name.",
 		Attributes: map[string]schema.Attribute{
-			"app_id":     schema.StringAttribute{Optional: true, Computed: true, MarkdownDescription: "ID of the app."},
+			"app_id": schema.StringAttribute{
+				Optional: true, Computed: true, MarkdownDescription: "ID of the app.",
+				Validators: []validator.String{uuid{}, stringvalidator.ExactlyOneOf(path.MatchRoot("app_id"), path.MatchRoot("name"))},
+			},
 			"name":       schema.StringAttribute{Optional: true, Computed: true, MarkdownDescription: "Its name. Not beside `app_id`."},
 			"created_at": schema.StringAttribute{Computed: true, MarkdownDescription: "When it was made, RFC 3339."},
 			"cvm_ids":    schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "IDs of its CVMs, oldest first."},
@@ -62,9 +67,6 @@ func (s *appSource) Read(ctx context.Context, req datasource.ReadRequest, resp *
 	var id, name types.String
 	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("app_id"), &id)...)
 	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("name"), &name)...)
-	if id.IsNull() == name.IsNull() {
-		resp.Diagnostics.AddError("Which app?", "Set either app_id or name.")
-	}
 	if resp.Diagnostics.HasError() {
 		return
 	}

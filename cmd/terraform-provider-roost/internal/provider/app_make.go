@@ -51,14 +51,31 @@ func (p *platform) first(ctx context.Context, spec api.Spec) (cvm api.CVM, found
 	if cvm, err = p.CVM(ctx, got.id); err != nil {
 		return cvm, false, fmt.Errorf("read the first CVM: %w", err)
 	}
-	if !got.replayed {
-		return cvm, false, nil
+	ours := true
+	if got.replayed {
+		ours, err = p.ours(ctx, got.key)
 	}
-	ours, err := p.ours(ctx, got.key)
 	if err == nil && !ours {
 		err = &foreignError{name: spec.Name, app: cvm.AppID}
 	}
-	return cvm, true, err
+	if err == nil {
+		err = p.oldest(ctx, cvm)
+	}
+	return cvm, got.replayed, err
+}
+
+// oldest checks that no CVM of the app is older than our first one, which is
+// taken back if there are any. Copies are younger than what they are copied
+// from, so those are copies of a first CVM that has gone, of somebody else's.
+func (p *platform) oldest(ctx context.Context, first api.CVM) error {
+	f, err := p.fleetOf(ctx, first.AppID)
+	if err != nil || len(f) == 0 || f[0].VMUUID == first.VMUUID {
+		return err
+	}
+	if err := p.remove(ctx, fleet{first}); err != nil {
+		return err
+	}
+	return &foreignError{name: first.Name, app: first.AppID}
 }
 
 // foreign explains an APP_EXISTS: the app has a CVM of another configuration

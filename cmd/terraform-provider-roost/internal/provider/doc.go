@@ -29,7 +29,7 @@
 // to change. With the configuration in the key that apply's machine could not be
 // told from a stranger's. The server's 409 APP_EXISTS, and a replay of a CVM that
 // no request under the key has made, are therefore somebody else's: an error
-// that says how to import it.
+// that says how to import it. So are copies that are older than our first CVM.
 //
 // # Making
 //

@@ -59,7 +59,7 @@ func (r *power) Schema(ctx context.Context, _ resource.SchemaRequest, resp *reso
 			"state": schema.StringAttribute{
 				Required:            true,
 				Validators:          []validator.String{stringvalidator.OneOf(string(api.PowerRunning), string(api.PowerStopped))},
-				MarkdownDescription: "`running` or `stopped`.",
+				MarkdownDescription: "`running` or `stopped`. A CVM that has failed is neither, and the next apply has it try again.",
 			},
 		},
 		Blocks: map[string]schema.Block{"timeouts": timeouts.Block(ctx, timeouts.Opts{Create: true, Update: true})},
@@ -109,23 +109,23 @@ func (r *power) set(ctx context.Context, m *powerModel) (api.CVM, error) {
 		return cvm, err //nolint:wrapcheck // the SDK's error says it all
 	}
 	ask := r.StartCVM
-	if m.State.ValueString() == string(api.PowerStopped) {
+	switch {
+	case m.State.ValueString() == string(api.PowerStopped):
 		ask = r.StopCVM
+	case cvm.Status == api.StatusFailed:
+		ask = r.RestartCVM // it is asked to run already, and is to try again
 	}
 	res, err := ask(ctx, id, client.WithIdempotencyKey(r.changeKey(cvm, m.State.ValueString(), nil)))
 	return res.Value, err //nolint:wrapcheck // the SDK's error says it all
 }
 
-// heading is the power that a CVM is asked to have, "" if that is unclear.
+// heading is where a CVM is, or is on its way to: the power that it is asked to
+// have, or failed.
 func heading(c api.CVM) string {
-	status := c.Status
 	if c.InProgress && c.Progress.Target != nil {
-		status = *c.Progress.Target
+		return string(*c.Progress.Target)
 	}
-	if status != api.StatusRunning && status != api.StatusStopped {
-		return ""
-	}
-	return string(status)
+	return string(c.Status)
 }
 
 // Read implements resource.Resource.
@@ -146,13 +146,10 @@ func (r *power) Read(ctx context.Context, req resource.ReadRequest, resp *resour
 		return
 	}
 	if err != nil {
-		resp.Diagnostics.AddError("The CVM cannot be read", explain(err))
+		resp.Diagnostics.AddError("The CVM cannot be read", err.Error())
 		return
 	}
-	state.ID = state.CVMID
-	if now := heading(cvm); now != "" {
-		state.State = types.StringValue(now)
-	}
+	state.ID, state.State = state.CVMID, types.StringValue(heading(cvm))
 	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
 }
 

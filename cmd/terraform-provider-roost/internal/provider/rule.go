@@ -210,7 +210,7 @@ func (r *rule) Read(ctx context.Context, req resource.ReadRequest, resp *resourc
 		return
 	}
 	if err != nil {
-		resp.Diagnostics.AddError("The firewall rule cannot be read", explain(err))
+		resp.Diagnostics.AddError("The firewall rule cannot be read", err.Error())
 		return
 	}
 	if got.Status == api.FirewallFailed {
