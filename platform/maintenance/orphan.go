@@ -243,7 +243,7 @@ func (m *Maintenance) refuseKnown(ctx context.Context, id api.ID) error {
 	case err != nil:
 		return fmt.Errorf("look for %s: %w", id, err)
 	}
-	return api.Errorf(api.CodeInvalidState, "%s is no orphan: Platform has it. Nothing was done: delete it through the API.", id)
+	return api.Errorf(api.CodeInvalidState, "%s is no orphan, for Platform knows it: it is deleted through the API, if it is not yet. Nothing was done.", id)
 }
 
 // hasTombstone reports whether Owl knows the ID as deleted, of whichever kind.

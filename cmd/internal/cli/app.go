@@ -162,6 +162,8 @@ func (s *session) deleteAll(doing string, cvms []api.CVM) error {
 	}
 	if len(leaving) == 0 {
 		s.notef("%s: it has no CVMs; there is nothing left to do.", doing)
+	} else {
+		s.notef("Accepted: %s.", doing)
 	}
 	var waitErr error
 	if wait, _ := s.cmd.Flags().GetBool("wait"); wait {

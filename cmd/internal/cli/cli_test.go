@@ -195,7 +195,8 @@ func TestEveryVerbAgainstTheServices(t *testing.T) {
 	require.Contains(t, b.err.String(), "Replay")
 	require.Contains(t, b.must("whoami"), "acme")
 
-	require.Equal(t, 5, strings.Count(b.must("app", "delete", "web", "--wait", "-q"), "\n"))
+	require.Equal(t, 5, strings.Count(b.must("app", "delete", "web", "--wait"), "deleted"))
+	require.Contains(t, b.err.String(), "Accepted: delete app web.\n")
 	for _, again := range [][]string{{"cvm", "delete", id}, {"replica", "delete", copied}, {"firewall", "delete", id, rule}, {"app", "delete", app}} {
 		require.Equal(t, exitOK, b.run(again...), "gone by ID: %v", again)
 		require.Contains(t, b.err.String(), "nothing left to do")

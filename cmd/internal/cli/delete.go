@@ -24,6 +24,7 @@ func (s *session) confirm(doing, id string) error {
 	_, _ = fmt.Fprintf(s.env.Err, "%s (%s)? It cannot be undone. [y/N] ", doing, id) // a terminal, as was just seen
 	answer, err := s.env.readLine(s.ctx)
 	if err != nil {
+		_, _ = fmt.Fprintln(s.env.Err) // ends the prompt's line
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {

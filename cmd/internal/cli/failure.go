@@ -94,6 +94,9 @@ func (r report) headline() string {
 }
 
 func (r report) what() string {
+	if r.code == exitInterrupted && r.answer == nil {
+		return "interrupted; nothing was done"
+	}
 	if r.answer == nil || r.code == exitFailed || r.code == exitNotEnded {
 		return strings.TrimPrefix(flagWords(r.failure.err), "roost: ")
 	}

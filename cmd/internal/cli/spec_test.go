@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -117,6 +119,14 @@ func TestDeleteAsksOnATerminalOnly(t *testing.T) {
 	}
 	b.must("cvm", "delete", someID.String(), "--yes")
 	require.NotContains(t, b.err.String(), "[y/N]")
+
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	silent, _ := io.Pipe()
+	b.env.In = silent
+	require.Equal(t, exitInterrupted, b.runContext(ctx, "cvm", "delete", someID.String()))
+	require.Contains(t, b.err.String(), "[y/N] \n")
+	require.Contains(t, b.err.String(), "roost: interrupted; nothing was done")
 }
 
 func TestWhatIsGoneIsDeleted(t *testing.T) {
