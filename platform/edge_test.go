@@ -225,6 +225,11 @@ func TestADatabaseThatIsAwayIsA503(t *testing.T) {
 		proxy.Refuse(0)
 		require.Equal(t, 2, c.Send().Status/100)
 	}
+	proxy.Refuse(100)
+	metrics := string(b.client().Raw("/metrics").Expect(http.StatusOK).Body)
+	proxy.Refuse(0)
+	require.Contains(t, metrics, "roost_http_requests_total")
+	require.NotContains(t, metrics, "roost_reconcile_backlog", "what only the database knows")
 	holder := b.cfg.DB.Begin()
 	defer holder.Rollback()
 	require.NoError(t, holder.Exec("LOCK TABLE cvms IN ACCESS EXCLUSIVE MODE").Error)

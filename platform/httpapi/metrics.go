@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"net/http"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"roost/api/wire"
 )
@@ -24,4 +26,11 @@ func newObserver(reg prometheus.Registerer) func(wire.Observation) {
 		requests.WithLabelValues(o.Method, o.Route, strconv.Itoa(o.Status), o.Outcome).Inc()
 		seconds.WithLabelValues(o.Method, o.Route).Observe(o.Duration.Seconds())
 	}
+}
+
+// metricsHandler serves what can be gathered. The gauges that ask the database
+// are missing while it is away; the others are wanted most just then, and an
+// error in their place would show where the database is.
+func metricsHandler(reg *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/time/rate"
 
 	"roost/api"
@@ -48,7 +47,7 @@ func New(cfg Config) http.Handler {
 	})
 	engine.GET("/healthz", s.health)
 	engine.GET("/readyz", wire.Handle(s.ready))
-	engine.GET("/metrics", gin.WrapH(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
+	engine.GET("/metrics", gin.WrapH(metricsHandler(cfg.Registry)))
 	engine.GET("/problems/:slug", wire.Handle(s.problem))
 	engine.GET("/openapi.yaml", s.openAPI)
 	engine.GET("/docs", wire.Handle(newDocsPage()))
