@@ -254,6 +254,30 @@ func TestPathsAndMethodsThatNobodyCanMean(t *testing.T) {
 	require.NotContains(t, string(b.client().Raw("/metrics").Body), "EVIL", "callers do not choose the labels")
 }
 
+// TestHeadAnswersAsGetDoes: a reader's token is enough, and what only POST
+// takes stays a 405.
+func TestHeadAnswersAsGetDoes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cvm := b.post("/cvms", b.spec("web")).Expect(http.StatusAccepted).CVM()
+	reader := b.newToken("acme", token.ScopeRead)
+	for path, status := range map[string]int{
+		"/healthz": http.StatusOK, "/docs": http.StatusOK, "/nowhere": http.StatusNotFound,
+		"/api/v1/cvms": http.StatusOK, "/api/v1/cvms/" + cvm.VMUUID.String(): http.StatusOK,
+		"/api/v1/cvms/x": http.StatusNotFound, "/api/v1/cvms/" + cvm.VMUUID.String() + "/stop": http.StatusMethodNotAllowed,
+	} {
+		got := b.client().Raw(path)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, b.url+path, nil)
+		require.NoError(t, err)
+		req.Header.Set(api.HeaderAPIKey, reader)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, status, resp.StatusCode, path)
+		require.Equal(t, got.Header.Get("Content-Type"), resp.Header.Get("Content-Type"), path)
+	}
+}
+
 func TestEveryProblemTypeHasItsPage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -157,8 +157,9 @@ func TestEveryRouteHasALineInTheIsolationTable(t *testing.T) {
 	var served, listed []string
 	for _, r := range routes.Call(nil)[0].Seq2() {
 		pattern, guarded := strings.CutPrefix(r.FieldByName("Path").String(), "/api/v1")
-		if guarded {
-			served = append(served, r.FieldByName("Method").String()+" "+pattern)
+		method := r.FieldByName("Method").String()
+		if guarded && method != http.MethodHead { // HEAD has GET's handlers
+			served = append(served, method+" "+pattern)
 		}
 	}
 	for name := range guardedRoutes() {

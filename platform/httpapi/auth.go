@@ -26,7 +26,8 @@ func (s *server) authenticate(c *gin.Context) error {
 		return err
 	}
 	wire.Note(ctx, slog.String("workspace_id", caller.WorkspaceID.String()), slog.String("token_id", caller.TokenID))
-	if caller.Scope != token.ScopeWrite && c.Request.Method != http.MethodGet {
+	reads := c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead
+	if caller.Scope != token.ScopeWrite && !reads {
 		return api.Errorf(api.CodeForbidden, "this token has scope %s and may only GET. Nothing was done.", caller.Scope)
 	}
 	if err := s.limits.allow(caller.TokenID); err != nil {

@@ -45,18 +45,28 @@ func New(cfg Config) http.Handler {
 	engine := wire.NewEngine(wire.Config{
 		Logger: cfg.Logger, RequestID: cfg.Minter.RequestID, Observe: newObserver(cfg.Registry), Transient: cfg.Transient,
 	})
-	engine.GET("/healthz", s.health)
-	engine.GET("/readyz", wire.Handle(s.ready))
-	engine.GET("/metrics", gin.WrapH(metricsHandler(cfg.Registry)))
-	engine.GET("/problems/:slug", wire.Handle(s.problem))
-	engine.GET("/openapi.yaml", s.openAPI)
-	engine.GET("/docs", wire.Handle(newDocsPage()))
+	get := methods(http.MethodGet)
+	engine.Match(get, "/healthz", s.health)
+	engine.Match(get, "/readyz", wire.Handle(s.ready))
+	engine.Match(get, "/metrics", gin.WrapH(metricsHandler(cfg.Registry)))
+	engine.Match(get, "/problems/:slug", wire.Handle(s.problem))
+	engine.Match(get, "/openapi.yaml", s.openAPI)
+	engine.Match(get, "/docs", wire.Handle(newDocsPage()))
 
 	v1 := engine.Group("/api/v1", wire.Handle(s.authenticate))
 	for _, r := range s.routes() {
-		v1.Handle(r.method, ginPath(r.path), wire.Handle(r.handler))
+		v1.Match(methods(r.method), ginPath(r.path), wire.Handle(r.handler))
 	}
 	return engine
+}
+
+// methods is a route's own and, with GET, HEAD (RFC 9110 section 9.1): the
+// same answer, of which net/http leaves the body out.
+func methods(method string) []string {
+	if method == http.MethodGet {
+		return []string{method, http.MethodHead}
+	}
+	return []string{method}
 }
 
 type route struct {
