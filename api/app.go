@@ -7,7 +7,7 @@ type App struct {
 	Name      string `json:"name"`
 	CreatedAt Time   `json:"created_at"`
 	UpdatedAt Time   `json:"updated_at"`
-	CVMs      []CVM  `json:"cvms,omitempty"` // on GET of one
+	CVMs      []CVM  `json:"cvms,omitzero"` // on GET of one
 }
 
 // CreateApp is the body of POST /apps.

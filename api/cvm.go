@@ -183,6 +183,7 @@ func (r CreateCVM) Validate() []FieldError {
 			v.add(m.field, "belongs to the provision; a commit (compose_hash) cannot change it")
 		}
 	}
+	v.composeHash(*r.ComposeHash)
 	return v
 }
 

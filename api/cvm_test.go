@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,9 @@ func TestACommitBringsAnAppAndItsEnvAndNothingElse(t *testing.T) {
 		"no app":                {func(r *api.CreateCVM) { r.AppID = nil }, []string{"/app_id"}},
 		"an app that is none":   {func(r *api.CreateCVM) { r.AppID = new("x") }, []string{"/app_id"}},
 		"an empty app":          {func(r *api.CreateCVM) { r.AppID = new("") }, []string{"/app_id"}},
+		"an empty hash":         {func(r *api.CreateCVM) { r.ComposeHash = new("") }, []string{"/compose_hash"}},
+		"a short hash":          {func(r *api.CreateCVM) { r.ComposeHash = new("f9b3") }, []string{"/compose_hash"}},
+		"a hash in capitals":    {func(r *api.CreateCVM) { r.ComposeHash = new(strings.Repeat("0F", 32)) }, []string{"/compose_hash"}},
 		"with a name":           {func(r *api.CreateCVM) { r.Name = "x" }, []string{"/name"}},
 		"with an instance type": {func(r *api.CreateCVM) { r.InstanceType = "tdx.small" }, []string{"/instance_type"}},
 		"with a compose file":   {func(r *api.CreateCVM) { r.ComposeFile = &api.ComposeFile{} }, []string{"/compose_file"}},
@@ -47,7 +51,7 @@ func TestACommitBringsAnAppAndItsEnvAndNothingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := api.CreateCVM{Spec: api.Spec{AppID: &app}, ComposeHash: new("f9b3")}
+			r := api.CreateCVM{Spec: api.Spec{AppID: &app}, ComposeHash: new(strings.Repeat("0f", 32))}
 			tc.change(&r)
 			require.ElementsMatch(t, tc.want, fields(r.Validate()))
 		})

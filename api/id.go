@@ -133,6 +133,12 @@ func (m *Minter) ulid() ulid.ULID {
 	return ulid.MustNew(ulid.Timestamp(m.now()), m.entropy)
 }
 
+// ValidOperationID reports whether s is op_ and a ULID.
+func ValidOperationID(s string) bool {
+	id, prefixed := strings.CutPrefix(s, "op_")
+	return prefixed && ValidRequestID(id)
+}
+
 // ValidRequestID reports whether s is a ULID, the only form in which a
 // request ID is taken over from another service.
 func ValidRequestID(s string) bool {

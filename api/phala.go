@@ -173,7 +173,7 @@ func (r CommitComposeFile) Envs() ChangeEnvs {
 // Validate names every member that is wrong.
 func (r CommitComposeFile) Validate() []FieldError {
 	var v validation
-	v.require(r.ComposeHash != "", "/compose_hash")
+	v.composeHash(r.ComposeHash)
 	v.envKeys(r.EnvKeys)
 	return v
 }

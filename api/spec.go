@@ -1,6 +1,8 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -147,6 +149,13 @@ func (v *validation) require(ok bool, field string) {
 func (v *validation) between(field string, n *int64, most int64) {
 	if n != nil && (*n < 1 || *n > most) {
 		v.add(field, fmt.Sprintf("must be from 1 to %d", most))
+	}
+}
+
+// composeHash is for a hash that a provision answered.
+func (v *validation) composeHash(hash string) {
+	if sum, err := hex.DecodeString(hash); err != nil || len(sum) != sha256.Size || hash != strings.ToLower(hash) {
+		v.add("/compose_hash", "must be the 64 digits of 0-9 a-f that the provision answered")
 	}
 }
 

@@ -327,6 +327,7 @@ func TestAppsEchoByteForByte(t *testing.T) {
 	p := b.post("/apps", `{"name":"shop"}`).Key("k2").Send().Refuse(api.CodeAppExists)
 	require.Equal(t, app.ID, *p.AppID)
 	shown := apitest.Decode[api.App](b.get("/apps/" + app.ID.String()).Expect(http.StatusOK))
+	app.CVMs = []api.CVM{} // [], not absent
 	require.Equal(t, app, shown, "an app that POST /apps made shows without CVMs")
 	require.JSONEq(t, `[]`, string(b.get("/apps/"+app.ID.String()+"/cvms").Expect(http.StatusOK).Body))
 

@@ -77,6 +77,7 @@ func TestBadInputIsNamedAndChangesNothing(t *testing.T) {
 		"commit with a name":     {"/cvms", `{"app_id":"0198c0de-0000-7000-8000-000000000000","compose_hash":"x","name":"a"}`, "/name"},
 		"commit without app":     {"/cvms", `{"compose_hash":"x"}`, "/app_id"},
 		"commit with bad app":    {"/cvms", `{"app_id":"x","compose_hash":"x"}`, "/app_id"},
+		"commit with no hash":    {"/cvms", `{"app_id":"0198c0de-0000-7000-8000-000000000000","compose_hash":"\u0000"}`, "/compose_hash"},
 		"provision with app_id":  {"/cvms/provision", `{"name":"a",` + whole + `,"app_id":"x"}`, "/app_id"},
 		"provision with a hash":  {"/cvms/provision", `{"name":"a",` + whole + `,"compose_hash":"x"}`, "/compose_hash"},
 		"app without a name":     {"/apps", `{}`, "/name"},
@@ -106,6 +107,7 @@ func TestQueryParametersAreChecked(t *testing.T) {
 	for path, field := range map[string]string{
 		"/cvms?limit=0": "limit", "/cvms?limit=201": "limit", "/apps?limit=x": "limit",
 		"/operations?cursor=%21": "cursor", "/cvms?cursor=bm9uZQ": "cursor",
+		"/operations?cursor=_w": "cursor", "/operations?cursor=AAAA": "cursor", "/operations?cursor=bm9uZQ": "cursor",
 		"/operations/op_x?wait=61s": "wait", "/operations/op_x?wait=soon": "wait", "/operations/op_x?wait=-1s": "wait",
 	} {
 		require.Equal(t, []string{field}, apitest.Fields(b.get(path).Refuse(api.CodeInvalidRequest)), path)
@@ -247,6 +249,9 @@ func TestPathsAndMethodsThatNobodyCanMean(t *testing.T) {
 	}
 	b.post("/cvms", b.spec("web")).Key("abc").Expect(http.StatusAccepted)
 	b.get("/idempotency-keys/%22abc%22").Expect(http.StatusOK)
+	b.post("/apps", `{"name":"percent"}`).Key("a%2Fb").Expect(http.StatusCreated)
+	b.get("/idempotency-keys/a%252Fb").Expect(http.StatusOK)
+	b.get("/idempotency-keys/a%2Fb").Refuse(api.CodeNotFound) // the key a/b is another one
 
 	for i := range 10 {
 		b.client().Request(fmt.Sprint("EVIL", i), "/cvms", "").Send().Refuse(api.CodeMethodNotAllowed)

@@ -650,7 +650,10 @@ func TestMatrixOfMembers(t *testing.T) {
 		"POST /cvms/{cvm}/compose_file/provision": {
 			`{"public_logs":1}`: {"/public_logs"}, `{"x":1}`: {"/x"}, `{"docker_compose_file":{}}`: {"/docker_compose_file"},
 		},
-		"PATCH /cvms/{cvm}/compose_file": {``: {"/compose_hash"}, `{"compose_hash":""}`: {"/compose_hash"}, `{"compose_hash":7}`: {"/compose_hash"}},
+		"PATCH /cvms/{cvm}/compose_file": {
+			``: {"/compose_hash"}, `{"compose_hash":""}`: {"/compose_hash"}, `{"compose_hash":7}`: {"/compose_hash"},
+			`{"compose_hash":"\u0000"}`: {"/compose_hash"}, `{"compose_hash":"` + strings.Repeat("A", 64) + `"}`: {"/compose_hash"},
+		},
 		"POST /cvms": {
 			strings.Replace(anotherApp, "{", `{"image":"dstack-0.5.6",`, 1):          {"/image"},
 			strings.Replace(anotherApp, "{", `{"region":"local-2",`, 1):              {"/region"},

@@ -300,7 +300,7 @@ func TestNothingThatClientsRepeatForNineMinutesIsRefusedForGoodThatWay(t *testin
 	calls := []string{
 		"DELETE /cvms/{cvm}", "POST /cvms/{cvm}/start", "POST /cvms/{cvm}/stop", "POST /cvms/provision " + other,
 		"POST /cvms/provision " + live.spec("doomed"), `PATCH /cvms/{cvm}/resources {"disk_size":1}`, "PATCH /cvms/{cvm}/os-image {}",
-		`PATCH /cvms/{cvm}/compose_file {"compose_hash":"unknown"}`,
+		`PATCH /cvms/{cvm}/compose_file {"compose_hash":"` + strings.Repeat("0", 64) + `"}`,
 	}
 	for action := range actionsOnCVMs() {
 		if strings.HasPrefix(action, "PATCH") || strings.Contains(action, "/provision") {

@@ -123,11 +123,11 @@ func TestCheckRefusesEveryOtherAnswer(t *testing.T) {
 func TestCheckRefusesAcceptedRequestsThatTheDocumentWouldNot(t *testing.T) {
 	t.Parallel()
 	d, _ := setup(t)
-	whole := `{"name":"a","instance_type":"tdx.small","compose_file":{"docker_compose_file":"x"}`
+	whole, hash := `{"name":"a","instance_type":"tdx.small","compose_file":{"docker_compose_file":"x"}`, strings.Repeat("0", 64)
 	for body, fine := range map[string]bool{
-		whole + `}`: true, whole + `,"vcpu":null,"ports":[{"a":1}]}`: true, `{"app_id":"` + cvmID + `","compose_hash":"x"}`: true,
+		whole + `}`: true, whole + `,"vcpu":null,"ports":[{"a":1}]}`: true, `{"app_id":"` + cvmID + `","compose_hash":"` + hash + `"}`: true,
 		whole + `,"colour":"red"}`: false, whole + `,"vcpu":0}`: false, whole + `,"app_id":"x"}`: false, `{}`: false, `[]`: false, ``: false,
-		`{"app_id":"` + cvmID + `","compose_hash":"x","name":"a"}`: false,
+		`{"app_id":"` + cvmID + `","compose_hash":"` + hash + `","name":"a"}`: false, `{"app_id":"` + cvmID + `","compose_hash":"x"}`: false,
 	} {
 		x := answer("/api/v1/cvms", http.StatusAccepted, "application/json", example(t, d, "CVM"))
 		x.Method, x.Body = http.MethodPost, []byte(body)

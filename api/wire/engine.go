@@ -55,7 +55,9 @@ func NewEngine(cfg Config) *gin.Engine {
 	engine.HandleMethodNotAllowed = true
 	// Path segments keep their escapes: gin would turn %2B into a space's
 	// neighbour and %2F into a boundary. Handlers unescape with url.PathUnescape.
-	engine.UseRawPath = true
+	// (UseRawPath keeps them only in some paths: one with %25 alone would be
+	// unescaped twice.)
+	engine.UseEscapedPath = true
 	engine.UnescapePathValues = false
 	_ = engine.SetTrustedProxies(nil) // cannot fail for nil
 	engine.Use(cfg.observe, cfg.recover)

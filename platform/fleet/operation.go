@@ -37,7 +37,7 @@ func (f *Fleet) Operation(ctx context.Context, workspace api.ID, id string, wait
 
 // Operations is one page of the workspace's operations, oldest first.
 func (f *Fleet) Operations(ctx context.Context, workspace api.ID, page Page) (api.Page[api.Operation], error) {
-	after, err := page.after()
+	after, err := page.afterOperation()
 	if err != nil {
 		return api.Page[api.Operation]{}, err
 	}

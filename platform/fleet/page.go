@@ -26,6 +26,15 @@ func (p Page) afterID() (api.ID, error) {
 	return id, nil
 }
 
+// afterOperation reads a cursor over operations.
+func (p Page) afterOperation() (string, error) {
+	raw, err := p.after()
+	if err != nil || raw != "" && !api.ValidOperationID(raw) {
+		return "", badCursor()
+	}
+	return raw, nil
+}
+
 // after reads a cursor. It is opaque to clients: they are handed it back.
 func (p Page) after() (string, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(p.After)
