@@ -144,7 +144,7 @@ func (l *life) live() api.ID {
 func (l *life) changes() {
 	ctx, c, t := l.t.Context(), l.c, l.t
 	t.Helper()
-	medium := "tdx.medium"
+	medium, cipher := "tdx.medium", "00ff"
 	r, err := c.CreateCVM(ctx, hello("other"))
 	id := l.ended(note(l, r, err)).VMUUID
 	r, err = c.StopCVM(ctx, id)
@@ -155,6 +155,8 @@ func (l *life) changes() {
 	l.ended(note(l, r, err))
 	r, err = c.UpdateCVM(ctx, id, api.PatchCVM{InstanceType: &medium})
 	require.Equal(t, medium, l.ended(note(l, r, err)).InstanceType)
+	env, err := c.UpdateEnvs(ctx, id, api.ChangeEnvs{EncryptedEnv: &cipher, EnvKeys: []string{"A"}})
+	l.ended(note(l, env, err).Items[0])
 	made, err := c.CreateFirewallRule(ctx, id, api.CreateFirewallRule{CIDR: "10.0.0.0/8"})
 	rule := note(l, made, err)
 	read, err := c.FirewallRule(ctx, id, rule.ID)
@@ -191,7 +193,7 @@ func requireOneLife(t *testing.T, s *stack.Stack, c *client.Client, web api.ID) 
 	}
 	require.Equal(t, map[api.OperationKind]int{
 		api.KindCVMCreate: 2, api.KindCVMReplicate: 2, api.KindAppScale: 1, api.KindCVMStart: 1, api.KindCVMStop: 1,
-		api.KindCVMRestart: 1, api.KindCVMUpdate: 1, api.KindCVMDelete: 1,
+		api.KindCVMRestart: 1, api.KindCVMUpdate: 2, api.KindCVMDelete: 1,
 	}, kinds)
 	cvms, err := c.AppCVMs(t.Context(), web)
 	require.NoError(t, err)
