@@ -80,5 +80,7 @@
 // for nothing costs one look at Owl. Panics end the pass, not the process.
 //
 // An orphan that is to be deleted is marked first, in its own commit: a crash
-// before Owl's answer leaves the mark, and the next sweep deletes it.
+// before Owl's answer leaves the mark, and the next sweep deletes it. Of what is
+// deleted Owl's tombstone is left, which tells a repetition from an ID that
+// never was; once that has expired, nothing does.
 package maintenance

@@ -88,7 +88,11 @@ func (t *tool) contextDelete() *cobra.Command {
 				cfg.Current = ""
 				t.notef("There is no current context now; choose one: roost context use CONTEXT")
 			}
-			return t.env.writeConfig(cfg)
+			if err := t.env.writeConfig(cfg); err != nil {
+				return err
+			}
+			t.notef("Forgotten: %s.", args[0])
+			return nil
 		}),
 	}
 	cmd.ValidArgsFunction = t.contextNames

@@ -11,12 +11,15 @@ import (
 )
 
 func (t *tool) cvmCommand() *cobra.Command {
-	return group("cvm", "Confidential VMs",
+	g := group("cvm", "Confidential VMs",
 		t.cvmCreate(), t.cvmList(), t.cvmGet("CVM", (*session).cvm),
 		t.cvmPower("start", "Ask for a running machine", (*client.Client).StartCVM),
 		t.cvmPower("stop", "Ask for a stopped machine", (*client.Client).StopCVM),
 		t.cvmPower("restart", "Restart the machine once, or start it", (*client.Client).RestartCVM),
 		t.cvmUpdate(), t.cvmDelete("CVM", (*session).cvm))
+	g.Long = "Confidential VMs. A first CVM has its app's name, and a copy its source's unless it was given another: a NAME\n" +
+		"that several have means the one that is no copy. An ID means one CVM for ever."
+	return g
 }
 
 func (t *tool) cvmCreate() *cobra.Command {

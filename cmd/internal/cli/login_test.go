@@ -48,6 +48,7 @@ func TestLoginKeepsAToken(t *testing.T) {
 	b.must("context", "use", "dev")
 	require.Contains(t, b.must("context", "list"), "*        dev")
 	b.must("context", "delete", "dev")
+	require.Contains(t, b.err.String(), "Forgotten: dev.\n")
 	require.Equal(t, exitAuth, b.run("app", "list"), "no context is current")
 	require.Equal(t, exitNotFound, b.run("context", "use", "dev"))
 	require.Equal(t, exitNotFound, b.run("context", "delete", "dev"))

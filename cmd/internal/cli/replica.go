@@ -11,8 +11,11 @@ import (
 )
 
 func (t *tool) replicaCommand() *cobra.Command {
-	return group("replica", "Copies of a CVM, in the same app",
+	g := group("replica", "Copies of a CVM, in the same app",
 		t.replicaCreate(), t.replicaList(), t.cvmGet("copy", (*session).copied), t.cvmDelete("copy", (*session).copied))
+	g.Long = "Copies of a CVM, in the same app. create takes the NAME of what to copy, list that of an app, get and delete\n" +
+		"that of a copy: the one it was given (--name), or its source's."
+	return g
 }
 
 func (t *tool) replicaCreate() *cobra.Command {
