@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -402,23 +403,33 @@ func TestItsOwnHalfMadeApp(t *testing.T) {
 	w.planIsEmpty()
 }
 
-// TestItsOwnDeadHalfMadeApp: nobody has heard of it, and what was made of it was
-// deleted below Platform.
+// TestItsOwnDeadHalfMadeApp: nobody has heard of it, what was made of it was
+// deleted below Platform, at first or at all, and an apply was killed at that.
 func TestItsOwnDeadHalfMadeApp(t *testing.T) {
 	t.Parallel()
-	w := newWorkdir(t)
-	config := web("stillborn", "tdx.small", 2, "", "")
-	w.proxy.SetPolicy(lossy.Nth(2, lossy.Writes, lossy.DropAnswer()))
-	w.fails(config, "outcome unknown", "ROOST_MAX_ATTEMPTS=1")
-	half := replicasAre(t, "stillborn", 2)
-	w.proxy.SetPolicy(nil)
-	die(t, half...)
-	w.apply(config)
-	w.planIsEmpty()
-	for _, c := range replicasAre(t, "stillborn", 2) {
-		if c.Status != api.StatusRunning || c.VMUUID == half[0].VMUUID || c.VMUUID == half[1].VMUUID {
-			t.Errorf("the CVM %s is %s", c.VMUUID, c.Status)
-		}
+	for _, deaths := range []int{1, 2} {
+		t.Run(strconv.Itoa(deaths), func(t *testing.T) {
+			t.Parallel()
+			c := &chain{workdir: newWorkdir(t), app: fmt.Sprintf("stillborn-%d", deaths)}
+			config := web(c.app, "tdx.small", 2, "", "")
+			c.proxy.SetPolicy(lossy.Nth(2, lossy.Writes, lossy.DropAnswer()))
+			c.fails(config, "outcome unknown", "ROOST_MAX_ATTEMPTS=1")
+			half := replicasAre(t, c.app, 2)
+			die(t, half[:deaths]...)
+			c.killAt(stage{args: []string{"apply", "-auto-approve", "-input=false"}}, write{kind: "DELETE /cvms/…", nth: 1})
+			c.proxy.SetPolicy(nil)
+			c.apply(config)
+			c.planIsEmpty()
+			now := replicasAre(t, c.app, 2)
+			for _, cvm := range now {
+				if slices.ContainsFunc(half[:deaths], func(d api.CVM) bool { return d.VMUUID == cvm.VMUUID }) || cvm.Status != api.StatusRunning {
+					t.Errorf("the CVM %s is %s", cvm.VMUUID, cvm.Status)
+				}
+			}
+			if deaths == 1 && now[0].VMUUID != half[1].VMUUID {
+				t.Errorf("the CVM %s was well, and the oldest is now %s", half[1].VMUUID, now[0].VMUUID)
+			}
+		})
 	}
 }
 

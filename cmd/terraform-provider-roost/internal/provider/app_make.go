@@ -64,18 +64,46 @@ func (p *platform) first(ctx context.Context, spec api.Spec) (cvm api.CVM, found
 	return cvm, got.replayed, err
 }
 
-// oldest checks that no CVM of the app is older than our first one, which is
-// taken back if there are any. Copies are younger than what they are copied
-// from, so those are copies of a first CVM that has gone, of somebody else's.
+// oldest checks that the oldest CVM of the app is ours: our first one or, where
+// an earlier first one has gone, a copy of that; else our first one is taken
+// back. Copies are younger than what they are copied from, so such an app is
+// somebody else's whose first CVM has gone.
 func (p *platform) oldest(ctx context.Context, first api.CVM) error {
 	f, err := p.fleetOf(ctx, first.AppID)
 	if err != nil || len(f) == 0 || f[0].VMUUID == first.VMUUID {
+		return err
+	}
+	if ours, err := p.copied(ctx, f[0], first.Name); err != nil || ours {
 		return err
 	}
 	if err := p.remove(ctx, fleet{first}); err != nil {
 		return err
 	}
 	return &foreignError{name: first.Name, app: first.AppID}
+}
+
+// copied reports whether a CVM is a replica that we have made, as far as its
+// key is still kept.
+func (p *platform) copied(ctx context.Context, c api.CVM, app string) (bool, error) {
+	w := p.replica(c.AppID, slotOf(app, c.Name))
+	for generation := range maxGenerations {
+		k, err := p.LookupKey(ctx, w.key(generation))
+		if client.IsNotFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("look up who made a replica: %w", err)
+		}
+		if k.ResourceID != nil && *k.ResourceID == c.VMUUID {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// replica is the wish for the CVM in a slot of an app.
+func (p *platform) replica(app api.ID, slot int) wish {
+	return wish{namespace: p.namespace, resource: appType, parent: app.String(), name: strconv.Itoa(slot)}
 }
 
 // foreign explains an APP_EXISTS: the app has a CVM of another configuration
@@ -147,8 +175,8 @@ func (p *platform) bury(ctx context.Context, app api.ID, w want) (gone fleet, er
 }
 
 // setEnv gives all CVMs of the app another environment in one request, and
-// returns those of f as they are then. It cannot be seen what they have; the
-// server does nothing about one who has it.
+// returns them as they are then. It cannot be seen what they have; the server
+// does nothing about one who has it.
 func (p *platform) setEnv(ctx context.Context, app api.ID, f fleet, env *api.ChangeEnvs) (fleet, error) {
 	if env == nil {
 		return f, nil
@@ -157,8 +185,7 @@ func (p *platform) setEnv(ctx context.Context, app api.ID, f fleet, env *api.Cha
 	if _, err := p.UpdateEnvs(ctx, named.VMUUID, *env, client.WithIdempotencyKey(p.changeKey(named, "env", env))); err != nil {
 		return nil, fmt.Errorf("change the environment: %w", err)
 	}
-	now, err := p.fleetOf(ctx, app)
-	return now, err
+	return p.fleetOf(ctx, app)
 }
 
 // remove asks for the end of CVMs, which may have come already. A deletion
@@ -233,7 +260,7 @@ func (p *platform) grow(ctx context.Context, app api.ID, f fleet, w want) error 
 	source := f.source().VMUUID
 	for _, slot := range f.freeSlots(w.spec.Name, w.replicas-len(f)) {
 		name := slotName(w.spec.Name, slot)
-		_, err := p.fulfil(ctx, wish{namespace: p.namespace, resource: appType, parent: app.String(), name: strconv.Itoa(slot)}, maker{
+		_, err := p.fulfil(ctx, p.replica(app, slot), maker{
 			send: func(ctx context.Context, key string) (api.ID, bool, error) {
 				res, err := p.Replicate(ctx, app, source, name, client.WithIdempotencyKey(key))
 				return res.Value.VMUUID, res.Replayed, err

@@ -29,7 +29,8 @@
 // to change. With the configuration in the key that apply's machine could not be
 // told from a stranger's. The server's 409 APP_EXISTS, and a replay of a CVM that
 // no request under the key has made, are therefore somebody else's: an error
-// that says how to import it. So are copies that are older than our first CVM.
+// that says how to import it. So is an app in which our first CVM is
+// younger than a copy that none of our keys names.
 //
 // # Making
 //
