@@ -16,9 +16,10 @@ func (t *tool) cvmCommand() *cobra.Command {
 		t.cvmPower("start", "Ask for a running machine", (*client.Client).StartCVM),
 		t.cvmPower("stop", "Ask for a stopped machine", (*client.Client).StopCVM),
 		t.cvmPower("restart", "Restart the machine once, or start it", (*client.Client).RestartCVM),
-		t.cvmUpdate(), t.cvmDelete("CVM", (*session).cvm))
+		t.cvmUpdate(), t.cvmDelete("CVM", (*session).firstCVM))
 	g.Long = "Confidential VMs. A first CVM has its app's name, and a copy its source's unless it was given another: a NAME\n" +
-		"that several have means the one that is no copy. An ID means one CVM for ever."
+		"that several have means the one that is no copy, and by its NAME a copy is deleted with roost replica delete\n" +
+		"alone. An ID means one CVM for ever."
 	return g
 }
 

@@ -33,9 +33,18 @@ func (s *session) cvm() (api.ID, error) {
 	return cvm.VMUUID, err
 }
 
+// firstCVM is cvm for a deletion. Once the first CVM is gone its name is the copies'
+// alone, and a deletion that is repeated must not take one of them.
+func (s *session) firstCVM() (api.ID, error) {
+	cvm, err := s.pick("first CVM", func(cvms []api.CVM) []api.CVM { return staying(slices.DeleteFunc(cvms, isCopy)) })
+	return cvm.VMUUID, err
+}
+
 // copied is cvm for what must be a copy, if it is named.
 func (s *session) copied() (api.ID, error) {
-	cvm, err := s.pick("copy", func(cvms []api.CVM) []api.CVM { return slices.DeleteFunc(cvms, isFirst) })
+	cvm, err := s.pick("copy", func(cvms []api.CVM) []api.CVM {
+		return staying(slices.DeleteFunc(cvms, func(cvm api.CVM) bool { return !isCopy(cvm) }))
+	})
 	return cvm.VMUUID, err
 }
 
@@ -49,17 +58,28 @@ func (s *session) source() (api.CVM, error) {
 	return cvm, err
 }
 
-func isFirst(cvm api.CVM) bool { return cvm.ReplicaOf == nil }
+func isCopy(cvm api.CVM) bool { return cvm.ReplicaOf != nil }
 
 // meant is, of the CVMs of a name, the only one that is no copy; all of them
 // where there is no such one. A first CVM is named as its app, and copies as
 // what they are copies of unless they were given a name: so an app's name does.
 func meant(cvms []api.CVM) []api.CVM {
-	firsts := slices.DeleteFunc(slices.Clone(cvms), func(cvm api.CVM) bool { return !isFirst(cvm) })
-	if len(firsts) == 1 {
+	cvms = staying(cvms)
+	if firsts := slices.DeleteFunc(slices.Clone(cvms), isCopy); len(firsts) == 1 {
 		return firsts
 	}
 	return cvms
+}
+
+// staying leaves out those that are on their way out, unless there are no others.
+func staying(cvms []api.CVM) []api.CVM {
+	stay := slices.DeleteFunc(slices.Clone(cvms), func(cvm api.CVM) bool {
+		return cvm.Status == api.StatusDeleting || cvm.Status == api.StatusDeleted
+	})
+	if len(stay) == 0 {
+		return cvms
+	}
+	return stay
 }
 
 // pick resolves an argument. Of an ID it knows no more than the ID.
@@ -88,29 +108,21 @@ func (s *session) pick(noun string, narrow func([]api.CVM) []api.CVM) (api.CVM, 
 }
 
 func relation(cvm api.CVM) string {
-	if isFirst(cvm) {
+	if !isCopy(cvm) {
 		return "the first of app " + cvm.AppID.String()
 	}
 	return "a copy of " + cvm.ReplicaOf.String()
 }
 
-// named lists the CVMs of a name; those that are on their way out only if there
-// are no others.
-func (s *session) named(name string) ([]api.CVM, error) {
-	var alive, leaving []api.CVM
+// named lists the CVMs of a name.
+func (s *session) named(name string) (found []api.CVM, err error) {
 	for cvm, err := range s.client.CVMs(s.ctx) {
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, reading("look for CVM "+name, err)
-		case cvm.Name != name:
-		case cvm.Status == api.StatusDeleting || cvm.Status == api.StatusDeleted:
-			leaving = append(leaving, cvm)
-		default:
-			alive = append(alive, cvm)
+		}
+		if cvm.Name == name {
+			found = append(found, cvm)
 		}
 	}
-	if len(alive) == 0 {
-		return leaving, nil
-	}
-	return alive, nil
+	return found, nil
 }

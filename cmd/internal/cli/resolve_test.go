@@ -32,6 +32,8 @@ func TestANameOfSeveralMeansTheOneThatIsNoCopy(t *testing.T) {
 		"the first":              {[]api.CVM{cvm(first, nil), cvm(copied, &first), cvm(second, &first)}, "cvm stop", first, exitOK, nil},
 		"the first's rules":      {[]api.CVM{cvm(copied, &first), cvm(first, nil)}, "firewall list", first, exitOK, nil},
 		"beside one that leaves": {[]api.CVM{gone, cvm(first, nil), cvm(copied, &first)}, "cvm delete", first, exitOK, nil},
+		"one that leaves":        {[]api.CVM{cvm(copied, &first), gone}, "cvm delete", other, exitOK, nil},
+		"no copy in its place":   {[]api.CVM{cvm(copied, &first)}, "cvm delete", api.ID{}, exitNotFound, []string{`there is no first CVM "web"`}},
 		"a copy alone":           {[]api.CVM{cvm(copied, &first)}, "cvm stop", copied, exitOK, nil},
 		"copies of none":         {[]api.CVM{cvm(copied, &first), cvm(second, &first)}, "cvm stop", api.ID{}, exitUsage, []string{copied.String() + "  running, a copy of " + first.String(), second.String()}},
 		"firsts of two apps":     {[]api.CVM{cvm(first, nil), cvm(other, nil), cvm(copied, &first)}, "cvm stop", api.ID{}, exitUsage, []string{first.String() + "  running, the first of app", other.String(), copied.String()}},
