@@ -56,6 +56,7 @@ func New(cfg Config) http.Handler {
 	engine.GET("/healthz", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	engine.GET("/readyz", wire.Handle(s.ready))
 	engine.GET("/metrics", gin.WrapH(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
+	engine.GET(wire.PathProblem, wire.Handle(wire.Problem))
 	for _, r := range s.routes() {
 		engine.Handle(r.method, ginPath(r.path), wire.Handle(s.authenticate), wire.Handle(r.handler))
 	}

@@ -49,7 +49,7 @@ func New(cfg Config) http.Handler {
 	engine.Match(get, "/healthz", s.health)
 	engine.Match(get, "/readyz", wire.Handle(s.ready))
 	engine.Match(get, "/metrics", gin.WrapH(metricsHandler(cfg.Registry)))
-	engine.Match(get, "/problems/:slug", wire.Handle(s.problem))
+	engine.Match(get, wire.PathProblem, wire.Handle(wire.Problem))
 	engine.Match(get, "/openapi.yaml", s.openAPI)
 	engine.Match(get, "/docs", wire.Handle(newDocsPage()))
 

@@ -1,4 +1,4 @@
-package httpapi
+package wire
 
 import (
 	"fmt"
@@ -21,8 +21,11 @@ const problemPage = `<!doctype html>
 <p>%[4]s</p>
 `
 
-// problem serves the page that a problem's type names.
-func (s *server) problem(c *gin.Context) error {
+// PathProblem is where a problem's type leads.
+const PathProblem = "/problems/:slug"
+
+// Problem serves the page at PathProblem.
+func Problem(c *gin.Context) error {
 	var codes []api.Code
 	var statuses []string
 	for _, code := range api.Codes() {
