@@ -200,6 +200,19 @@ func TestDrift(t *testing.T) {
 	w.apply(config)
 	cvms = replicasAre(t, "drift", 3)
 
+	w.write("main.tf", strings.Replace(config, "replicas       = 3", "replicas       = 4", 1))
+	w.must("plan", "-out=later", "-input=false")
+	if _, err := c.DeleteCVM(t.Context(), cvms[1].VMUUID); err != nil {
+		t.Fatal(err)
+	}
+	if out := w.run(nil, "apply", "-input=false", "-no-color", "later"); out.exit != 1 || !strings.Contains(out.output, "has changed since it was planned") ||
+		strings.Contains(out.output, "bug in the provider") {
+		t.Errorf("a plan that did not come true ended with %d:\n%s", out.exit, out.output)
+	}
+	replicasAre(t, "drift", 4)
+	w.apply(config)
+	cvms = replicasAre(t, "drift", 3)
+
 	large := "tdx.large"
 	if _, err := c.UpdateCVM(t.Context(), cvms[2].VMUUID, api.PatchCVM{
 		InstanceType: &large, ComposeFile: &api.ComposeFile{DockerComposeFile: "services: {}"},

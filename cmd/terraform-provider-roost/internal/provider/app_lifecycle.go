@@ -92,6 +92,10 @@ func (r *app) Update(ctx context.Context, req resource.UpdateRequest, resp *reso
 		resp.Diagnostics.AddError("The app "+w.spec.Name+" was not changed completely", explain(err))
 		return
 	}
+	if !foretold(plan.CVMIDs, f) { // Terraform would call it a bug of the provider
+		resp.Diagnostics.AddError("The app "+w.spec.Name+" has changed since it was planned",
+			"Others have added or deleted CVMs. It is what is configured now, of other CVMs than the plan has shown; plan again to see them.")
+	}
 	plan.remember(f)
 	resp.Diagnostics.Append(resp.State.Set(ctx, plan)...)
 	if resp.Diagnostics.HasError() || !plan.WaitForReady.ValueBool() {

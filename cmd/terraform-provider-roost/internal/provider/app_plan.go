@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"slices"
 
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -68,4 +69,14 @@ func planIDs(state types.List, replicas types.Int64) types.List {
 		out = append(out, types.StringUnknown())
 	}
 	return types.ListValueMust(types.StringType, out)
+}
+
+// foretold reports whether a plan of these IDs has come true.
+func foretold(plan types.List, f fleet) bool {
+	if plan.IsUnknown() {
+		return true
+	}
+	return slices.EqualFunc(plan.Elements(), f.ids().Elements(), func(planned, is attr.Value) bool {
+		return planned.IsUnknown() || planned.Equal(is)
+	})
 }
