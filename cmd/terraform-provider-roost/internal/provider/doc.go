@@ -95,6 +95,9 @@
 //
 // Update fails: the state stays, and the next plan begins with what is there.
 //
+// Others have deleted or added CVMs since the plan: Update brings the app to what is
+// configured, keeps that in the state, and says in an error that the plan showed others.
+//
 // Delete fails or takes too long: an error, the state stays; each deletion can be repeated.
 //
 // A key expires (24 h) before the apply is repeated: the app is there and nobody can
