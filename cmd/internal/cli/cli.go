@@ -20,6 +20,9 @@ type tool struct {
 func Run(ctx context.Context, env Env, args []string, extra ...*cobra.Command) int {
 	t := &tool{env: env}
 	root := t.root(extra) //nolint:contextcheck // cobra hands ctx to the command that runs
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		plainFlags(root)
+	}
 	root.SetArgs(args)
 	root.SetIn(env.In)
 	root.SetOut(env.Out)

@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // What completion may cost: a person is waiting with a finger on Tab.
@@ -35,6 +37,17 @@ func (t *tool) completionCommand() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// plainFlags takes the marks out of what flags say of themselves: help makes
+// the name of a value of them, and a shell would show them as they are.
+func plainFlags(cmd *cobra.Command) {
+	unmark := func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") }
+	cmd.PersistentFlags().VisitAll(unmark)
+	cmd.Flags().VisitAll(unmark)
+	for _, child := range cmd.Commands() {
+		plainFlags(child)
+	}
 }
 
 // names lists what an argument can be. It is called with little time.

@@ -42,6 +42,8 @@ func TestCompletionKnowsNames(t *testing.T) {
 	require.Equal(t, []string{"dev", "prod"}, b.complete("context", "use", ""))
 	require.Equal(t, []string{"dev", "prod"}, b.complete("cvm", "list", "--context", ""))
 	require.Equal(t, []string{"table", "json", "yaml"}, b.complete("cvm", "list", "-o", ""))
+	require.Equal(t, []string{"--app\tthose of this app (NAME|ID), in the order of their making"}, b.complete("cvm", "list", "--app"))
+	require.Equal(t, []string{"--endpoint\tURL of Platform, such as https://roost.example.com"}, b.complete("cvm", "list", "--endp"))
 }
 
 // TestCompletionFailsInSilence, and soon: a person waits with a finger on Tab.
