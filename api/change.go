@@ -38,6 +38,9 @@ func (r PatchCVM) Validate() []FieldError {
 	v.between("/vcpu", r.VCPU, MaxVCPU)
 	v.between("/memory", r.Memory, MaxMemoryMB)
 	v.between("/disk_size", r.DiskSize, MaxDiskGB)
+	if r.ComposeFile != nil {
+		v.envNames("/compose_file/allowed_envs", r.ComposeFile.AllowedEnvs)
+	}
 	return v
 }
 

@@ -184,6 +184,7 @@ func (r CreateCVM) Validate() []FieldError {
 		}
 	}
 	v.composeHash(*r.ComposeHash)
+	v.envNames("/env_keys", r.EnvKeys)
 	return v
 }
 

@@ -28,6 +28,7 @@ func TestACommitBringsAnAppAndItsEnvAndNothingElse(t *testing.T) {
 		"app and hash":          {func(*api.CreateCVM) {}, nil},
 		"the other spelling":    {func(r *api.CreateCVM) { r.AppID = new("app_" + app) }, nil},
 		"with env":              {func(r *api.CreateCVM) { r.EncryptedEnv, r.EnvKeys = new("ab"), []string{"A"} }, nil},
+		"with env of no name":   {func(r *api.CreateCVM) { r.EnvKeys = []string{""} }, []string{"/env_keys/0"}},
 		"with addresses":        {func(r *api.CreateCVM) { r.ContractAddress, r.DeployerAddress = new("0x"), new("0x") }, nil},
 		"no app":                {func(r *api.CreateCVM) { r.AppID = nil }, []string{"/app_id"}},
 		"an app that is none":   {func(r *api.CreateCVM) { r.AppID = new("x") }, []string{"/app_id"}},

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // The bodies that only clients of the Phala API send and read. What they say
@@ -123,7 +124,7 @@ type ChangeEnvs struct {
 // Validate names every member that is wrong.
 func (r ChangeEnvs) Validate() []FieldError {
 	var v validation
-	v.envKeys(r.EnvKeys)
+	v.envNames("/env_keys", r.EnvKeys)
 	return v
 }
 
@@ -145,6 +146,13 @@ type ProvisionComposeFile struct {
 	ComposeFile
 
 	UpdateEnvVars *bool `json:"update_env_vars,omitempty"` // known, not used: the commit says it by what it carries
+}
+
+// Validate names every member that is wrong.
+func (r ProvisionComposeFile) Validate() []FieldError {
+	var v validation
+	v.envNames("/allowed_envs", r.AllowedEnvs)
+	return v
 }
 
 // Apply returns the spec with the settings.
@@ -174,16 +182,21 @@ func (r CommitComposeFile) Envs() ChangeEnvs {
 func (r CommitComposeFile) Validate() []FieldError {
 	var v validation
 	v.composeHash(r.ComposeHash)
-	v.envKeys(r.EnvKeys)
+	v.envNames("/env_keys", r.EnvKeys)
 	return v
 }
 
 // Compared leaves the ciphertext out.
 func (r CommitComposeFile) Compared() any { r.EncryptedEnv, r.UpdateEnvVars = nil, nil; return r }
 
-func (v *validation) envKeys(keys []string) {
-	if len(keys) > MaxEnvKeys {
-		v.add("/env_keys", fmt.Sprintf("holds more than %d names", MaxEnvKeys))
+// envNames is for a list of variables' names. A null in it has been decoded
+// to an empty one.
+func (v *validation) envNames(field string, names []string) {
+	if len(names) > MaxEnvKeys {
+		v.add(field, fmt.Sprintf("holds more than %d names", MaxEnvKeys))
+	}
+	if i := slices.Index(names, ""); i >= 0 {
+		v.add(fmt.Sprintf("%s/%d", field, i), "must be a name")
 	}
 }
 

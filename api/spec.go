@@ -97,7 +97,10 @@ func (s Spec) Validate() []FieldError {
 	if s.Nonce != nil {
 		v.add("/nonce", "is assigned by the server and cannot be chosen")
 	}
-	v.envKeys(s.EnvKeys)
+	v.envNames("/env_keys", s.EnvKeys)
+	if s.ComposeFile != nil {
+		v.envNames("/compose_file/allowed_envs", s.ComposeFile.AllowedEnvs)
+	}
 	return v
 }
 

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,8 +57,10 @@ func TestSpecValidateNamesEveryMemberThatIsWrong(t *testing.T) {
 		"an app ID":                   {func(s *api.Spec) { s.AppID = new("x") }, []string{"/app_id"}},
 		"an empty app ID":             {func(s *api.Spec) { s.AppID = new("") }, []string{"/app_id"}},
 		"a nonce":                     {func(s *api.Spec) { s.Nonce = new(int64) }, []string{"/nonce"}},
-		"env keys at the limit":       {func(s *api.Spec) { s.EnvKeys = make([]string, api.MaxEnvKeys) }, nil},
-		"env keys past the limit":     {func(s *api.Spec) { s.EnvKeys = make([]string, api.MaxEnvKeys+1) }, []string{"/env_keys"}},
+		"env keys at the limit":       {func(s *api.Spec) { s.EnvKeys = slices.Repeat([]string{"A"}, api.MaxEnvKeys) }, nil},
+		"env keys past the limit":     {func(s *api.Spec) { s.EnvKeys = slices.Repeat([]string{"A"}, api.MaxEnvKeys+1) }, []string{"/env_keys"}},
+		"an env key that is none":     {func(s *api.Spec) { s.EnvKeys = []string{"A", ""} }, []string{"/env_keys/1"}},
+		"an allowed env that is none": {func(s *api.Spec) { s.ComposeFile.AllowedEnvs = []string{""} }, []string{"/compose_file/allowed_envs/0"}},
 		"all at once": {func(s *api.Spec) {
 			s.Name, s.InstanceType, s.VCPU, s.Nonce = "a b", "x", new(int64), new(int64)
 		}, []string{"/name", "/instance_type", "/vcpu", "/nonce"}},

@@ -626,7 +626,7 @@ func TestMatrixOfMembers(t *testing.T) {
 		"PUT /apps/{app}/replicas":             {`{}`: {"/count"}, `{"count":null}`: {"/count"}, `{"count":0}`: {"/count"}, `{"count":101}`: {"/count"}, `{"count":-1}`: {"/count"}, `{"count":"3"}`: {"/count"}, ``: {"/count"}},
 		"PATCH /cvms/{cvm}": {
 			`{"instance_type":"m5"}`: {"/instance_type"}, `{"vcpu":0}`: {"/vcpu"}, `{"memory":-1}`: {"/memory"}, `{"disk_size":"1"}`: {"/disk_size"},
-			`{"compose_file":{"x":1}}`:      {"/compose_file/x"},
+			`{"compose_file":{"x":1}}`: {"/compose_file/x"}, `{"compose_file":{"allowed_envs":[""]}}`: {"/compose_file/allowed_envs/0"},
 			`{"base_image":"dstack-0.5.6"}`: {"/base_image"},
 			`{"name":"other"}`:              {"/name"}, `{"vcpu":0,"memory":0}`: {"/vcpu", "/memory"}, `{"disk_size":10}`: {"/disk_size"},
 		},
@@ -646,13 +646,18 @@ func TestMatrixOfMembers(t *testing.T) {
 			`{"os_image_name":""}`: {"/os_image_name"},
 		},
 		"PATCH /cvms/{cvm}/docker-compose": {``: {"body"}},
-		"PATCH /cvms/{cvm}/envs":           {`{"encrypted_env":7}`: {"/encrypted_env"}, `{"env_keys":"A"}`: {"/env_keys"}, `{"env":{}}`: {"/env"}},
+		"PATCH /cvms/{cvm}/envs": {
+			`{"encrypted_env":7}`: {"/encrypted_env"}, `{"env_keys":"A"}`: {"/env_keys"}, `{"env":{}}`: {"/env"},
+			`{"env_keys":["A",null]}`: {"/env_keys/1"},
+		},
 		"POST /cvms/{cvm}/compose_file/provision": {
 			`{"public_logs":1}`: {"/public_logs"}, `{"x":1}`: {"/x"}, `{"docker_compose_file":{}}`: {"/docker_compose_file"},
+			`{"allowed_envs":[null]}`: {"/allowed_envs/0"},
 		},
 		"PATCH /cvms/{cvm}/compose_file": {
 			``: {"/compose_hash"}, `{"compose_hash":""}`: {"/compose_hash"}, `{"compose_hash":7}`: {"/compose_hash"},
 			`{"compose_hash":"\u0000"}`: {"/compose_hash"}, `{"compose_hash":"` + strings.Repeat("A", 64) + `"}`: {"/compose_hash"},
+			`{"compose_hash":"` + strings.Repeat("0", 64) + `","env_keys":[null]}`: {"/env_keys/0"},
 		},
 		"POST /cvms": {
 			strings.Replace(anotherApp, "{", `{"image":"dstack-0.5.6",`, 1):          {"/image"},
