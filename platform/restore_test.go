@@ -1,8 +1,10 @@
 package platform_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,6 +61,71 @@ func TestARefusalSpeaksOnlyOfWhatWasSent(t *testing.T) {
 	close(refuse)
 	require.Equal(t, api.OperationFailed, l.ended(grown.Operation.ID).Status)
 	eventually(t, "the next change was pushed and seen", func() bool { return l.cvm(c.VMUUID).Status == api.StatusStopped })
+}
+
+// TestADeletionDoesNotEndWithTheCreateThatItOvertook: Owl refuses the create
+// for good, and has not heard of the deletion that was accepted meanwhile.
+func TestADeletionDoesNotEndWithTheCreateThatItOvertook(t *testing.T) {
+	t.Parallel()
+	const pushes = 4 // at one time
+	refuse, answer := make(chan struct{}), make(chan struct{})
+	answerAll := sync.OnceFunc(func() { close(answer) })
+	defer answerAll()
+	var posts, deletions atomic.Int64
+	l := intercept(t, owlapitest.Config{}, func(w http.ResponseWriter, r *http.Request) bool {
+		switch r.Method {
+		case http.MethodPost:
+			if posts.Add(1) < pushes {
+				<-answer
+				return false
+			}
+			<-refuse
+			answerItems(&sync.Map{}, http.StatusConflict, api.CodeIDConflict).ServeHTTP(w, r)
+			return true
+		case http.MethodDelete:
+			deletions.Add(1)
+			<-answer
+		}
+		return false
+	})
+	l.run(l.service)
+	var c api.CVM
+	for n := range int64(pushes) { // so that nobody is left to push the deletion
+		c = l.create(fmt.Sprint("web-", n))
+		eventually(t, "the create is on its way", func() bool { return posts.Load() == n+1 })
+	}
+	removed := l.remove(c.VMUUID)
+	close(refuse)
+	eventually(t, "the deletion is on its way", func() bool { return deletions.Load() == 1 })
+	l.open(removed.Operation.ID)
+	answerAll()
+	l.succeeds(removed)
+}
+
+// TestAResultUnderAnOldFenceMovesNoOperation: somebody else has claimed the
+// row since, and another change was accepted.
+func TestAResultUnderAnOldFenceMovesNoOperation(t *testing.T) {
+	t.Parallel()
+	answer := make(chan struct{})
+	var puts atomic.Int64
+	l := intercept(t, owlapitest.Config{}, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut {
+			return false
+		}
+		puts.Add(1)
+		<-answer
+		_, _ = w.Write([]byte(`{"generation":9,"power":"running","spec":{},"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z"}`))
+		return true
+	})
+	c := l.running("web")
+	grown := l.grow(c.VMUUID)
+	eventually(t, "the change is in flight", func() bool { return puts.Load() == 1 })
+	require.NoError(t, l.db.Exec(`UPDATE cvms SET fence = fence + 1, generation = generation + 1,
+		reconcile_after = now() + interval '1 hour'`).Error)
+	close(answer)
+	eventually(t, "the result was handled", func() bool { return l.operation(grown.Operation.ID).Attempts > 0 })
+	require.Equal(t, 1, l.count("operation_targets", "ended_at IS NULL AND generation = 2"))
+	require.Equal(t, 1, l.count("cvms", "generation = 3"))
 }
 
 // TestAnOwlThatLostAChangeGetsItAgain: it comes from an older backup while the
@@ -143,4 +210,40 @@ func TestARuleThatWasDeletedWhileItWasPushedIsDeletedAtOwl(t *testing.T) {
 	close(answer)
 	eventually(t, "Owl hears of the deletion", func() bool { return deletions.Load() == 1 })
 	eventually(t, "and it is at rest", func() bool { return l.count("firewall_rules", "reconcile_after IS NULL") == 1 })
+}
+
+// TestARuleThatWaitsForItsMachineIsLookedAtAsOftenAsItTakes: 2^1024 is more
+// than Postgres can count.
+func TestARuleThatWaitsForItsMachineIsLookedAtAsOftenAsItTakes(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	l.owl.PauseMachines(true)
+	l.run(l.service)
+	l.rule(l.create("web").VMUUID)
+	eventually(t, "Owl has it", func() bool { return l.count("firewall_rules", "confirmed AND status = 'pending'") == 1 })
+	require.NoError(t, l.db.Exec("UPDATE firewall_rules SET attempts = 5000, reconcile_after = now()").Error)
+	eventually(t, "it is looked at again", func() bool { return l.count("firewall_rules", "attempts > 5001") == 1 })
+	l.owl.PauseMachines(false)
+	eventually(t, "it is in force", func() bool { return l.count("firewall_rules", "status = 'active'") == 1 })
+}
+
+// TestARuleWaitsAsLongAsOwlAsksFor, as a CVM does.
+func TestARuleWaitsAsLongAsOwlAsksFor(t *testing.T) {
+	t.Parallel()
+	fake := owlapitest.New(owlapitest.Config{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == owlapi.PathFirewallRules {
+			w.Header().Set("Retry-After", "600")
+			refuseWith(w, http.StatusTooManyRequests)
+			return
+		}
+		fake.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	b := setup(t, func(c *platform.Config) { c.OwlURL, c.ReconcileBackoffMax = server.URL, time.Hour })
+	l := &lifecycle{testBundle: b, owl: fake}
+	l.rule(l.running("web").VMUUID)
+	eventually(t, "it waits", func() bool {
+		return l.count("firewall_rules", "attempts = 1 AND reconcile_after > now() + interval '9 minutes'") == 1
+	})
 }

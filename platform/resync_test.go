@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -344,4 +346,33 @@ func requireOldestFirst(t *testing.T, l *lifecycle) {
 		require.Less(t, furthest-at, batches, "one of the oldest came long after younger ones")
 		furthest = max(furthest, at)
 	}
+}
+
+// TestASightingOfAnotherChangeIsNotOurs: Platform comes from an older backup,
+// and gave what was asked for since a generation that Owl has seen already, of
+// something else. A look at that must not pass for what was asked for.
+func TestASightingOfAnotherChangeIsNotOurs(t *testing.T) {
+	t.Parallel()
+	l := setupLifecycle(t, owlapitest.Config{})
+	c := l.running("web")
+	l.owl.PauseMachines(true)
+	asked := l.stop(c.VMUUID)
+	eventually(t, "it is being watched", func() bool { return l.count("cvms", "pushed_generation = 2") == 1 })
+	// The stop is of before the backup; since then a restart was accepted, and claimed by a node that died.
+	require.NoError(t, l.db.Exec(`UPDATE cvms SET pushed_generation = 1, power = 'running', restart_id = 'op_other',
+		reconcile_after = now() + interval '1 hour'`).Error)
+	l.owl.PauseMachines(false)
+	looks := len(l.owl.Journal())
+	eventually(t, "Owl has shown the stop", func() bool {
+		return slices.ContainsFunc(l.owl.Journal()[looks:], func(r owlapitest.Request) bool {
+			return r.Method == http.MethodGet && strings.Contains(r.Path, c.VMUUID.String()) && r.Status == http.StatusOK
+		})
+	})
+	l.succeeds(l.create("later")) // a later look was written, so that one was too
+	l.open(asked.Operation.ID)
+	require.NoError(t, l.db.Exec("UPDATE cvms SET reconcile_after = now() WHERE id = ?", c.VMUUID).Error) // the lease has run out
+	require.Equal(t, api.OperationSucceeded, l.ended(asked.Operation.ID).Status)
+	_, record := l.agreeOn(c.VMUUID)
+	require.Equal(t, int64(3), record.Generation)
+	require.Equal(t, "op_other", *record.Restart)
 }

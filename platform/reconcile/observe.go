@@ -117,7 +117,9 @@ func (r *Reconciler) lost(ctx context.Context, absent map[api.ID]*watched) error
 }
 
 // record keeps what Owl shows, ends operations, and returns the CVMs that it
-// wrote and whose present generation is still to be observed.
+// wrote and whose present generation is still to be observed. A generation that
+// was not pushed, as far as the row knows, may be something else at Owl (after a
+// restore); the answer to its push will tell.
 func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettled []api.ID, err error) {
 	slices.SortFunc(records, func(a, b owlapi.CVM) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	err = r.inTx(ctx, func(tx *gorm.DB) error {
@@ -133,7 +135,7 @@ func (r *Reconciler) record(ctx context.Context, records []owlapi.CVM) (unsettle
 				updated_at = clock_timestamp()
 			FROM locked, (VALUES `+values+`) v (id, generation, has, gone, status, error_code, error_message)
 			WHERE c.id = locked.id AND v.id = c.id AND c.confirmed AND c.deleting_at IS NULL
-				AND (v.gone OR v.generation >= c.observed_generation AND v.has <= c.generation)
+				AND (v.gone OR v.generation >= c.observed_generation AND v.has <= c.pushed_generation)
 			RETURNING c.id, v.gone OR v.generation >= c.generation AS rest`,
 			append([]any{idsOf(records)}, args...)...).Find(&rows).Error
 		if err != nil {

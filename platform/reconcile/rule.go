@@ -122,7 +122,7 @@ func (r *Reconciler) pushRule(ctx context.Context, claimed claimedRule) error {
 	}
 	answer, ok := errors.AsType[*owlapi.StatusError](err)
 	if !ok || judgeCreate(answer.Status) != refused {
-		return r.settleRule(ctx, rule, ruleResult{})
+		return r.retryRule(ctx, rule, answer)
 	}
 	failure := refusal(answer.Status, answer.Problem)
 	if answer.Status == http.StatusGone {
@@ -160,9 +160,9 @@ func first(records []owlapi.FirewallRule) owlapi.FirewallRule {
 	return records[0]
 }
 
-// ruleResult is what a push showed. The zero value is an unknown outcome.
+// ruleResult is what a push showed.
 type ruleResult struct {
-	status  api.FirewallStatus // "": unknown
+	status  api.FirewallStatus // "": nothing that the contract knows
 	failure *api.ResourceError
 }
 
@@ -178,9 +178,7 @@ func sightRule(record owlapi.FirewallRule) ruleResult {
 // rule that was deleted meanwhile stays due.
 func (r *Reconciler) settleRule(ctx context.Context, rule models.FirewallRule, res ruleResult) error {
 	if res.status == "" {
-		return r.updateRule(ctx, rule, `reconcile_after = now() + random() * LEAST(?::bigint,
-			?::bigint * power(2, LEAST(attempts, ?) - 1)) * interval '1 microsecond'`,
-			r.cfg.BackoffMax.Microseconds(), backoffBase.Microseconds(), maxDoublings)
+		return r.retryRule(ctx, rule, nil)
 	}
 	var code, message *string
 	if res.failure != nil {
@@ -188,9 +186,20 @@ func (r *Reconciler) settleRule(ctx context.Context, rule models.FirewallRule, r
 	}
 	return r.updateRule(ctx, rule, `confirmed = true, status = ?, error_code = ?, error_message = ?,
 		reconcile_after = CASE WHEN deleted_at IS NOT NULL THEN now() WHEN ? THEN NULL
-			ELSE now() + LEAST(?::bigint, ?::bigint * power(2, GREATEST(attempts - ?, 0))) * interval '1 microsecond' END`,
+			ELSE now() + LEAST(?::bigint, ?::bigint * power(2, LEAST(GREATEST(attempts - ?, 0), ?))) * interval '1 microsecond' END`,
 		res.status, code, message, res.status != api.FirewallPending,
-		r.cfg.BackoffMax.Microseconds(), ruleLook.Microseconds(), ruleTries)
+		r.cfg.BackoffMax.Microseconds(), ruleLook.Microseconds(), ruleTries, maxDoublings)
+}
+
+// retryRule leaves a rule due after an unknown outcome; answer is nil if there
+// was none.
+func (r *Reconciler) retryRule(ctx context.Context, rule models.FirewallRule, answer *owlapi.StatusError) error {
+	var asked time.Duration
+	if answer != nil {
+		asked = answer.RetryAfter
+	}
+	set, args := r.backoff(asked)
+	return r.updateRule(ctx, rule, set, args...)
 }
 
 func (r *Reconciler) deleteRule(ctx context.Context, rule models.FirewallRule) error {
@@ -202,7 +211,7 @@ func (r *Reconciler) deleteRule(ctx context.Context, rule models.FirewallRule) e
 	if err == nil || ok && judgeDelete(answer.Status) == deletionConfirmed {
 		return r.updateRule(ctx, rule, `reconcile_after = NULL`)
 	}
-	return r.settleRule(ctx, rule, ruleResult{})
+	return r.retryRule(ctx, rule, answer)
 }
 
 func (r *Reconciler) updateRule(ctx context.Context, rule models.FirewallRule, set string, args ...any) error {

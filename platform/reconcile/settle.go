@@ -34,18 +34,23 @@ func (r *Reconciler) settle(ctx context.Context, results []result) error {
 	// One order for everybody, so that two nodes never wait for each other.
 	slices.SortFunc(results, func(a, b result) int { return slices.Compare(a.row.ID[:], b.row.ID[:]) })
 	return r.inTx(ctx, func(tx *gorm.DB) error {
+		settled := map[verdict][]api.ID{}
 		for _, res := range results {
-			if err := r.settleRow(tx, res); err != nil {
+			mine, err := r.settleRow(tx, res)
+			if err != nil {
 				return err
 			}
+			if mine {
+				settled[res.verdict] = append(settled[res.verdict], res.row.ID)
+			}
 		}
-		if err := moveTargets(tx, ids(results, func(res result) bool { return res.verdict == behind })); err != nil {
+		if err := moveTargets(tx, settled[behind]); err != nil {
 			return err
 		}
 		if err := countAttempt(tx, results); err != nil {
 			return err
 		}
-		err := endOperations(tx, ids(results, func(res result) bool { return res.verdict == refused }))
+		err := endOperations(tx, settled[refused])
 		faultpoint.Hit("platform.settle.commit")
 		return err
 	})
@@ -65,17 +70,17 @@ func (r *Reconciler) inTx(ctx context.Context, fn func(tx *gorm.DB) error) (err 
 
 // settleRow changes no row when the fence has moved on: another worker has
 // claimed it since and will write its own result.
-func (r *Reconciler) settleRow(tx *gorm.DB, res result) error {
+func (r *Reconciler) settleRow(tx *gorm.DB, res result) (mine bool, err error) {
 	set, args := r.assignments(res)
 	out := tx.Exec(`UPDATE cvms SET `+set+`, updated_at = clock_timestamp() WHERE id = ? AND fence = ?`,
 		append(args, res.row.ID, res.row.Fence)...)
 	if out.Error != nil {
-		return fmt.Errorf("settle %s: %w", res.row.ID, out.Error)
+		return false, fmt.Errorf("settle %s: %w", res.row.ID, out.Error)
 	}
 	if out.RowsAffected == 0 {
 		r.metrics.stale.Inc()
 	}
-	return nil
+	return out.RowsAffected > 0, nil
 }
 
 // assignments is what a result changes. In all of them the columns on the
@@ -97,10 +102,10 @@ func (r *Reconciler) assignments(res result) (set string, args []any) {
 		return `delete_confirmed = true, attempts = 0, reconcile_after = now() + ?::bigint * interval '1 microsecond'`,
 			[]any{lease}
 	case refused:
-		// What was accepted since is refused too if the CVM is, and otherwise
-		// still to be pushed.
+		// What was accepted since is refused too if the CVM is, but for a
+		// deletion, and otherwise still to be pushed.
 		return `error_code = ?, error_message = ?, owl_status = ?, attempts = 0,
-			observed_generation = CASE WHEN ? THEN generation ELSE GREATEST(observed_generation, ?) END,
+			observed_generation = CASE WHEN ? AND deleting_at IS NULL THEN generation ELSE GREATEST(observed_generation, ?) END,
 			reconcile_after = CASE WHEN deleting_at IS NOT NULL OR (NOT ? AND generation > ?) THEN now() END`,
 			[]any{
 				res.failure.Code, res.failure.Message, api.StatusFailed,
@@ -108,11 +113,16 @@ func (r *Reconciler) assignments(res result) (set string, args []any) {
 			}
 	case unknown, alarmed:
 	}
-	// Exponential with full jitter, by Postgres' clock and dice.
+	return r.backoff(res.after)
+}
+
+// backoff makes a row due after a pause: exponential with full jitter, by
+// Postgres' clock and dice, but at least as long as Owl has asked for.
+func (r *Reconciler) backoff(asked time.Duration) (set string, args []any) {
 	return `reconcile_after = now() + GREATEST(?::bigint, random() * LEAST(?::bigint,
 			?::bigint * power(2, LEAST(attempts, ?) - 1))) * interval '1 microsecond'`,
 		[]any{
-			min(res.after, r.cfg.BackoffMax).Microseconds(), r.cfg.BackoffMax.Microseconds(),
+			min(asked, r.cfg.BackoffMax).Microseconds(), r.cfg.BackoffMax.Microseconds(),
 			backoffBase.Microseconds(), maxDoublings,
 		}
 }
@@ -164,14 +174,4 @@ func countAttempt(tx *gorm.DB, results []result) error {
 		return fmt.Errorf("count attempt: %w", err)
 	}
 	return nil
-}
-
-func ids(results []result, keep func(result) bool) []api.ID {
-	var out []api.ID
-	for _, res := range results {
-		if keep(res) {
-			out = append(out, res.row.ID)
-		}
-	}
-	return out
 }
