@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +23,12 @@ const inside = "ROOST_FAULTPOINT_TEST"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(inside) != "" {
-		goThrough()
+		// By another thread than the process's first, which a signal to the
+		// process goes to.
+		runtime.LockOSThread()
+		gone := make(chan struct{})
+		go func() { defer close(gone); goThrough() }()
+		<-gone
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
