@@ -33,3 +33,38 @@ func TestChangesAndTheReconcilerLockInOneOrder(t *testing.T) {
 	require.Len(t, left, 10)
 	require.NotContains(t, b.log.String(), "deadlock")
 }
+
+// TestOperationsAreLockedByAscendingID also where several CVMs end several of
+// them: a scale that waits for one operation holds none behind it.
+func TestOperationsAreLockedByAscendingID(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cvm := b.create("web")
+	replicas := "/apps/" + cvm.AppID.String() + "/replicas"
+	scale := func(count int) *apitest.Call {
+		return b.client().Request(http.MethodPut, replicas, fmt.Sprintf(`{"count":%d}`, count))
+	}
+	scale(3).Expect(http.StatusAccepted)
+	for i := range 2 {
+		request(b.client(), http.MethodPatch, "/cvms/"+cvm.VMUUID.String()+"/docker-compose", fmt.Sprint("services: ", i)).Expect(http.StatusAccepted)
+	}
+	var patches []string
+	require.NoError(t, b.db.Raw(`SELECT id FROM operations WHERE kind = 'cvm.update' ORDER BY id`).Scan(&patches).Error)
+	require.Len(t, patches, 2)
+	// The first of the copies has seen the first patch.
+	require.NoError(t, b.db.Exec(`UPDATE operation_targets SET ended_at = now() WHERE operation_id = ? AND cvm_id = (
+		SELECT id FROM cvms WHERE replica_of IS NOT NULL ORDER BY id LIMIT 1)`, patches[0]).Error)
+
+	holder := b.db.Begin()
+	defer holder.Rollback()
+	require.NoError(t, holder.Exec(`SET LOCAL idle_in_transaction_session_timeout = 0`).Error)
+	require.NoError(t, holder.Exec(`SELECT 1 FROM operations WHERE id = ? FOR UPDATE`, patches[0]).Error)
+	scaled := make(chan *apitest.Reply, 1)
+	go func() { reply, _ := scale(1).Try(); scaled <- reply }()
+	eventually(t, "the scale waits for the first patch", func() bool {
+		return b.count("pg_stat_activity", "datname = current_database() AND wait_event_type = 'Lock'") == 1
+	})
+	require.NoError(t, holder.Exec(`SELECT 1 FROM operations WHERE id = ? FOR UPDATE NOWAIT`, patches[1]).Error)
+	require.NoError(t, holder.Rollback().Error)
+	require.Equal(t, http.StatusAccepted, (<-scaled).Status)
+}

@@ -123,10 +123,8 @@ func (c change) apply(tx *gorm.DB, changed []models.CVM) error {
 			return fmt.Errorf("change CVM: %w", err)
 		}
 	}
-	for _, row := range changed { // operations after the last CVM, as everywhere
-		if err := supersede(tx, row.ID, c.kind, c.operation); err != nil {
-			return err
-		}
+	if err := supersede(tx, changed, c.kind, c.operation); err != nil { // operations after the last CVM, as everywhere
+		return err
 	}
 	return c.insertOperation(tx, changed, api.OperationPending)
 }
@@ -205,10 +203,14 @@ func superseded(by api.OperationKind) []api.OperationKind {
 	return nil
 }
 
-// supersede ends, for one CVM whose row this transaction has locked, the open operations that a new one takes the
-// place of. An operation over several goes on for the others.
-func supersede(tx *gorm.DB, cvm api.ID, by api.OperationKind, operation string) error {
-	kinds := superseded(by)
+// supersede ends, for CVMs whose rows this transaction has locked, the open
+// operations that a new one takes the place of. An operation over others too
+// goes on for those.
+func supersede(tx *gorm.DB, cvms []models.CVM, by api.OperationKind, operation string) error {
+	kinds, ids := superseded(by), make([]api.ID, len(cvms))
+	for i, cvm := range cvms {
+		ids[i] = cvm.ID
+	}
 	if len(kinds) == 0 {
 		return nil
 	}
@@ -216,18 +218,22 @@ func supersede(tx *gorm.DB, cvm api.ID, by api.OperationKind, operation string) 
 		WITH ended AS (
 			UPDATE operation_targets t SET ended_at = clock_timestamp()
 			FROM operations o
-			WHERE t.cvm_id = ? AND t.ended_at IS NULL AND o.id = t.operation_id AND o.kind IN ?
+			WHERE t.cvm_id IN ? AND t.ended_at IS NULL AND o.id = t.operation_id AND o.kind IN ?
 			RETURNING t.operation_id
+		), total AS (
+			SELECT operation_id, count(*) AS n FROM ended GROUP BY operation_id
+		), locked AS MATERIALIZED (
+			SELECT o.id FROM operations o JOIN total ON total.operation_id = o.id ORDER BY o.id FOR UPDATE OF o
 		)
-		UPDATE operations o SET open_targets = o.open_targets - 1,
+		UPDATE operations o SET open_targets = o.open_targets - total.n,
 			error_code = COALESCE(o.error_code, ?), superseded_by = ?,
 			error_message = COALESCE(o.error_message, 'a later request took its place'),
-			status = CASE WHEN o.open_targets > 1 THEN o.status
+			status = CASE WHEN o.open_targets > total.n THEN o.status
 				WHEN COALESCE(o.error_code, ?) = ? THEN 'canceled' ELSE 'failed' END,
-			finished_at = CASE WHEN o.open_targets > 1 THEN NULL ELSE clock_timestamp() END,
+			finished_at = CASE WHEN o.open_targets > total.n THEN NULL ELSE clock_timestamp() END,
 			updated_at = clock_timestamp()
-		FROM ended WHERE o.id = ended.operation_id`,
-		cvm, kinds, api.ErrorSuperseded, operation, api.ErrorSuperseded, api.ErrorSuperseded).Error
+		FROM total JOIN locked ON locked.id = total.operation_id WHERE o.id = total.operation_id`,
+		ids, kinds, api.ErrorSuperseded, operation, api.ErrorSuperseded, api.ErrorSuperseded).Error
 	if err != nil {
 		return fmt.Errorf("supersede operations: %w", err)
 	}

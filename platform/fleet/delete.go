@@ -65,12 +65,7 @@ func removeCVMs(tx *gorm.DB, rows []models.CVM, kind api.OperationKind, operatio
 		}
 		targets[i] = models.OperationTarget{OperationID: operation, CVMID: row.ID, Generation: removed.Generation}
 	}
-	for _, row := range rows {
-		if err := supersede(tx, row.ID, kind, operation); err != nil {
-			return nil, err
-		}
-	}
-	return targets, nil
+	return targets, supersede(tx, rows, kind, operation)
 }
 
 func removeCVM(tx *gorm.DB, id api.ID, kind api.OperationKind, operation string) (row models.CVM, err error) {
