@@ -69,6 +69,8 @@ type waiting struct {
 
 // sample measures the backlog.
 func (p *Provisioner) sample(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, resultTimeout)
+	defer cancel()
 	var now waiting
 	err := p.cfg.DB.WithContext(ctx).Raw(`SELECT count(*) AS rows,
 			coalesce(extract(epoch FROM clock_timestamp() - min(updated_at)), 0) AS oldest

@@ -26,7 +26,7 @@ const (
 	driverTimeout = 15 * time.Minute // for one call; then it is made again
 	backoffFirst  = 200 * time.Millisecond
 	backoffMax    = 15 * time.Second
-	resultTimeout = 5 * time.Second // for what is written after the work
+	resultTimeout = 5 * time.Second // for a statement: a connection that died in silence hangs for minutes
 	claimRows     = 64              // in one statement
 	sampleEvery   = 5 * time.Second // of the backlog
 )

@@ -20,7 +20,10 @@ import (
 
 	"roost/api"
 	"roost/api/owlapi"
+	"roost/models/migrations"
+	"roost/models/pg"
 	"roost/models/pgtest"
+	"roost/models/pgtest/pgproxy"
 	"roost/owl/driver"
 	"roost/owl/driver/sim"
 	"roost/owl/provision"
@@ -44,7 +47,12 @@ type testBundle struct {
 
 func setup(t *testing.T, change ...func(*sim.Config)) *testBundle {
 	t.Helper()
-	b := &testBundle{db: pgtest.Owl(t), mint: api.NewMinter()}
+	return setupOn(t, pgtest.Owl(t), change...)
+}
+
+func setupOn(t *testing.T, db *gorm.DB, change ...func(*sim.Config)) *testBundle {
+	t.Helper()
+	b := &testBundle{db: db, mint: api.NewMinter()}
 	b.cfg = sim.Config{Dir: t.TempDir(), Boot: boot, Stop: 10 * time.Millisecond}
 	for _, fn := range change {
 		fn(&b.cfg)
@@ -525,6 +533,40 @@ func TestALongBootKeepsItsLease(t *testing.T) {
 	b.await(t, id, 1, api.StatusRunning)
 	require.InDelta(t, 1, o.count(t, "owl_driver_calls_total", prometheus.Labels{"call": "ensure"}), 0,
 		"claimed once, in spite of a lease shorter than the boot")
+}
+
+// TestConnectionsThatDieInSilenceAreGivenUp: the database's host is gone, or it
+// was a firewall. TCP would wait for minutes, and whoever prolongs claims
+// claims nothing meanwhile.
+func TestConnectionsThatDieInSilenceAreGivenUp(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t, migrations.Owl())
+	proxy := pgproxy.Start(t, url)
+	b := setupOn(t, openDB(t, url, 0))
+	d := newHold(b.sim)
+	b.start(t, d, func(c *provision.Config) { c.DB, c.Lease = openDB(t, proxy.URL, 2), 300*time.Millisecond })
+	b.create(t)
+	<-d.reached
+	defer d.release()
+	holder := b.db.Begin()
+	defer holder.Rollback()
+	require.NoError(t, holder.Exec("SELECT 1 FROM cvms FOR UPDATE").Error)
+	b.eventually(t, func() bool {
+		var waiting int
+		err := b.db.Raw(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting).Error
+		return err == nil && waiting == 1
+	}, func() string { return "nobody prolongs the claim" })
+	proxy.Strand() // who prolongs it will not hear of the end of that
+	require.NoError(t, holder.Rollback().Error)
+	b.await(t, b.create(t), 1, api.StatusRunning)
+}
+
+func openDB(t *testing.T, url string, conns int32) *gorm.DB {
+	t.Helper()
+	db, err := pg.Open(t.Context(), pg.Config{URL: url, MaxConns: conns}, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pg.Close(db)) })
+	return db
 }
 
 func TestManyBootAtOnce(t *testing.T) {

@@ -197,6 +197,8 @@ func (q *queue[T]) prolong(ctx context.Context) {
 	if len(claims) == 0 {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, resultTimeout)
+	defer cancel()
 	err := faultpoint.Step("owl.prolong", func() error {
 		return q.db.WithContext(ctx).Exec(`UPDATE `+q.table+` SET due_at = now() + make_interval(secs => ?)
 			WHERE due_at > now() AND (id, fence) IN ?`, q.lease.Seconds(), claims).Error

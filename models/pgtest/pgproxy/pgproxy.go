@@ -1,6 +1,7 @@
 // Package pgproxy stands between a client and Postgres and does to COMMIT what
 // networks do: it loses the reply, or the request, or lets something happen in
-// between; or it cuts all connections at once. It is for tests.
+// between; or it cuts all connections at once, or lets them die in silence. It
+// is for tests.
 //
 // It promises that a Fate befalls a COMMIT and nothing else, and that a lost
 // reply was produced: Postgres has committed, or is still at it.
@@ -41,9 +42,9 @@ type Proxy struct {
 	mu      sync.Mutex
 	fates   []Fate // of the next COMMITs; then they pass
 	commits int
-	refuse  int // of the next connections
-	clients map[net.Conn]bool
-	cut     bool // once: requests to cancel are lost with the connections
+	refuse  int                       // of the next connections
+	clients map[net.Conn]*atomic.Bool // whether it has died in silence
+	cut     bool                      // once: requests to cancel are lost with the connections
 }
 
 // Start puts a proxy in front of the database. It ends with the test.
@@ -57,11 +58,11 @@ func Start(tb testing.TB, databaseURL string) *Proxy {
 	if err != nil {
 		tb.Fatalf("listen: %v", err)
 	}
-	p := &Proxy{upstream: target.Host, clients: map[net.Conn]bool{}}
+	p := &Proxy{upstream: target.Host, clients: map[net.Conn]*atomic.Bool{}}
 	target.Host = listener.Addr().String()
 	p.URL = target.String()
 	p.wg.Go(func() { p.accept(listener) })
-	tb.Cleanup(func() { _ = listener.Close(); p.wg.Wait() })
+	tb.Cleanup(func() { _ = listener.Close(); p.Cut(); p.wg.Wait() })
 	return p
 }
 
@@ -93,6 +94,31 @@ func (p *Proxy) Cut() {
 	}
 }
 
+// Strand makes every connection die in silence: it stays open, and nothing
+// comes through any more, as when the other side's host is gone. New ones pass.
+func (p *Proxy) Strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, dead := range p.clients {
+		dead.Store(true)
+	}
+}
+
+// wire is one end of a connection, until that dies in silence.
+type wire struct {
+	net.Conn
+
+	dead *atomic.Bool
+}
+
+// Write implements io.Writer.
+func (w wire) Write(b []byte) (int, error) {
+	if w.dead.Load() {
+		return len(b), nil
+	}
+	return w.Conn.Write(b)
+}
+
 // losesCancel reports whether the packet asks to cancel what another
 // connection is at, and is to be lost.
 func (p *Proxy) losesCancel(packet []byte) bool {
@@ -103,11 +129,12 @@ func (p *Proxy) losesCancel(packet []byte) bool {
 }
 
 // track remembers a client's connection, and forgets it when it ends.
-func (p *Proxy) track(client net.Conn) (forget func()) {
+func (p *Proxy) track(client net.Conn) (dead *atomic.Bool, forget func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.clients[client] = true
-	return func() {
+	dead = &atomic.Bool{}
+	p.clients[client] = dead
+	return dead, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.clients, client)
@@ -160,7 +187,8 @@ func (p *Proxy) accept(listener net.Listener) {
 // serve copies both ways until one side closes or a COMMIT is lost.
 func (p *Proxy) serve(client net.Conn) error {
 	defer client.Close() //nolint:errcheck // ends the other direction
-	defer p.track(client)()
+	dead, forget := p.track(client)
+	defer forget()
 	if p.refuses() {
 		return nil
 	}
@@ -173,10 +201,10 @@ func (p *Proxy) serve(client net.Conn) error {
 	var replies sync.WaitGroup
 	replies.Go(func() {
 		defer client.Close() //nolint:errcheck // ends the other direction
-		relay(client, server, func([]byte) bool { return !deaf.Load() })
+		relay(wire{client, dead}, server, func([]byte) bool { return !deaf.Load() })
 	})
 	defer replies.Wait()
-	relay(server, client, func(request []byte) bool {
+	relay(wire{server, dead}, client, func(request []byte) bool {
 		if p.losesCancel(request) {
 			return false
 		}
