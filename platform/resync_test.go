@@ -361,8 +361,8 @@ func TestASightingOfAnotherChangeIsNotOurs(t *testing.T) {
 	// The stop is of before the backup; since then a restart was accepted, and claimed by a node that died.
 	require.NoError(t, l.db.Exec(`UPDATE cvms SET pushed_generation = 1, power = 'running', restart_id = 'op_other',
 		reconcile_after = now() + interval '1 hour'`).Error)
-	l.owl.PauseMachines(false)
 	looks := len(l.owl.Journal())
+	l.owl.PauseMachines(false)
 	eventually(t, "Owl has shown the stop", func() bool {
 		return slices.ContainsFunc(l.owl.Journal()[looks:], func(r owlapitest.Request) bool {
 			return r.Method == http.MethodGet && strings.Contains(r.Path, c.VMUUID.String()) && r.Status == http.StatusOK

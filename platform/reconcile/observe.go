@@ -53,17 +53,17 @@ func (r *Reconciler) observe(ctx context.Context, looks []*watched) error {
 }
 
 func (r *Reconciler) look(ctx context.Context, looks []*watched) error {
-	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
-	defer cancel()
 	byID := make(map[api.ID]*watched, len(looks))
 	for _, look := range looks {
 		byID[look.id] = look
 	}
-	found, err := r.cfg.Owl.CVMsByID(ctx, slices.Collect(maps.Keys(byID)))
-	r.silence.heard(err)
+	found, err := r.readStatus(ctx, slices.Collect(maps.Keys(byID)))
 	if err != nil {
-		return fmt.Errorf("read status: %w", err)
+		return err
 	}
+	// Time of its own: what Owl was slow to show is worth being written too.
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
 	var news []owlapi.CVM
 	absent := maps.Clone(byID)
 	for _, c := range found {
@@ -92,6 +92,17 @@ func (r *Reconciler) look(ctx context.Context, looks []*watched) error {
 		}
 	}
 	return nil
+}
+
+func (r *Reconciler) readStatus(ctx context.Context, ids []api.ID) ([]owlapi.CVM, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
+	defer cancel()
+	found, err := r.cfg.Owl.CVMsByID(ctx, ids)
+	r.silence.heard(err)
+	if err != nil {
+		return nil, fmt.Errorf("read status: %w", err)
+	}
+	return found, nil
 }
 
 // lost makes CVMs due again that Owl had confirmed and no longer knows: it

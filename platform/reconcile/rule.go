@@ -56,9 +56,11 @@ type claimedRule struct {
 	Doomed bool // its CVM failed before it had a machine
 }
 
-// claimRules takes due rules, at most limit, oldest first. A deletion is due whether or not
-// the CVM is confirmed: the tombstone stops a late create.
+// claimRules takes due rules as claim takes CVMs. A deletion is due whether or
+// not the CVM is confirmed: the tombstone stops a late create.
 func (r *Reconciler) claimRules(ctx context.Context, limit int) (rules []claimedRule, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
 	err = r.hold.Run("claim_rules", func() error {
 		return faultpoint.Poll("platform.claim_rules", func() (int, error) {
 			rules, err = r.claimDueRules(ctx, limit)

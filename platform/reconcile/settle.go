@@ -22,7 +22,8 @@ const (
 	maxDoublings = 30
 	// settleTries bounds how often results are written that could not be kept.
 	settleTries = 3
-	// settleTimeout bounds the transaction that keeps results.
+	// settleTimeout bounds whatever a loop does with the database: over a
+	// connection that died in silence it would else hang for minutes.
 	settleTimeout = 5 * time.Second
 )
 

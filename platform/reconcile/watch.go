@@ -17,7 +17,7 @@ const (
 	watchSlowest = time.Second
 	// watchShare: a CVM under watch for t is looked at every t/watchShare.
 	watchShare = 10
-	// maxWatched bounds the memory. Who finds no room is looked at when its
+	// maxWatched bounds the memory. Who has lost its place is looked at when its
 	// reconcile_after passes.
 	maxWatched = 20_000
 )
@@ -63,7 +63,10 @@ func (w *watch) add(id api.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, ok := w.cvms[id]; !ok && len(w.cvms) >= maxWatched {
-		return
+		for any := range w.cvms { // or those that never finish would keep out all others
+			delete(w.cvms, any)
+			break
+		}
 	}
 	// Also for one that is watched already: what was seen may have been seen
 	// while its row took no sighting, and must be written now.
