@@ -68,7 +68,8 @@ func (t trial) cases(p point) (n int) {
 	return n
 }
 
-// converge is P6 for the harness' leases.
+// converge is P6 where no driver fails: Owl's own backoff, which is longer,
+// plays no part.
 const converge = harness.Lease + harness.BackoffMax + 5*time.Second
 
 // times is how long the cases took to converge.
@@ -83,17 +84,17 @@ func (s *times) add(took time.Duration) {
 	s.all = append(s.all, took)
 }
 
-// check wants most cases to be as quick as is promised. A single one may meet
-// a machine that does nothing for seconds; it must only come to its end.
+// check wants nine of ten cases to be that quick, whatever else the machine
+// does. What each is held to by itself is the stack's limit.
 func (s *times) check(t *testing.T) {
 	t.Helper()
 	if len(s.all) == 0 {
 		return
 	}
 	slices.Sort(s.all)
-	median, slowest := s.all[len(s.all)/2], s.all[len(s.all)-1]
-	t.Logf("%d cases: median %s, slowest %s", len(s.all), median.Round(time.Millisecond), slowest.Round(time.Millisecond))
-	require.Less(t, median, converge)
+	most, slowest := s.all[len(s.all)*9/10], s.all[len(s.all)-1]
+	t.Logf("%d cases: nine of ten within %s, slowest %s", len(s.all), most.Round(time.Millisecond), slowest.Round(time.Millisecond))
+	require.Less(t, most, converge)
 }
 
 // TestCrashes tries everything that can befall each fault point.
@@ -164,6 +165,7 @@ func (c *bench) suffer(fault string, w way) {
 	took := c.stack.AwaitRest()
 	c.t.Logf("converged: %s %.3fs", name, took.Seconds())
 	c.times.add(took)
+	require.Less(c.t, took, c.stack.Limit(), name)
 	for _, check := range c.checks {
 		check()
 	}

@@ -19,8 +19,11 @@ import (
 )
 
 // Converge is P6 for these tests' leases: nothing stays unfinished longer once
-// the faults have ended.
-const Converge = 30 * time.Second
+// the faults have ended. The longest backoff is Owl's, which nobody configures.
+const Converge = Lease + owlBackoffMax + 5*time.Second
+
+// owlBackoffMax is owl/provision's backoffMax.
+const owlBackoffMax = 15 * time.Second
 
 // idleStartup is longer than a stack takes to start on a machine that is not
 // starved. On one that is, Converge is longer in the same proportion.
