@@ -18,19 +18,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Panic is the error that a panic becomes.
-type Panic struct { //nolint:errname // it is what happened; that it is an error is where it goes
-	Value any
-	Stack []byte
+// caught is the error that a panic becomes.
+type caught struct {
+	value any
+	stack []byte
 }
 
 // Error implements error. It holds the stack: the log line that shows the
 // error is the only one there is.
-func (p *Panic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.Value, p.Stack) }
+func (p *caught) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value, p.stack) }
 
 // IsPanic reports whether err comes from a panic.
 func IsPanic(err error) bool {
-	_, ok := errors.AsType[*Panic](err)
+	_, ok := errors.AsType[*caught](err)
 	return ok
 }
 
@@ -55,12 +55,12 @@ func New(registry prometheus.Registerer, name string) *Bulkhead {
 	return &Bulkhead{panics: panics}
 }
 
-// Run runs work and returns its error, or a *Panic.
+// Run runs work and returns its error, or one for which IsPanic holds.
 func (b *Bulkhead) Run(unit string, work func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			b.panics.WithLabelValues(unit).Inc()
-			err = &Panic{Value: value, Stack: debug.Stack()}
+			err = &caught{value: value, stack: debug.Stack()}
 		}
 	}()
 	return work()

@@ -18,20 +18,20 @@ import (
 	"roost/api"
 )
 
-// Converge is P6 for these tests' leases: nothing stays unfinished longer once
+// converge is P6 for these tests' leases: nothing stays unfinished longer once
 // the faults have ended. The longest backoff is Owl's, which nobody configures.
-const Converge = Lease + owlBackoffMax + 5*time.Second
+const converge = Lease + owlBackoffMax + 5*time.Second
 
 // owlBackoffMax is owl/provision's backoffMax.
 const owlBackoffMax = 15 * time.Second
 
 // idleStartup is longer than a stack takes to start on a machine that is not
-// starved. On one that is, Converge is longer in the same proportion.
+// starved. On one that is, converge is longer in the same proportion.
 const idleStartup = 2 * time.Second
 
-// Limit is Converge on this machine, as it is.
+// Limit is converge on this machine, as it is.
 func (s *Stack) Limit() time.Duration {
-	return time.Duration(float64(Converge) * max(1, s.startup.Seconds()/idleStartup.Seconds()))
+	return time.Duration(float64(converge) * max(1, s.startup.Seconds()/idleStartup.Seconds()))
 }
 
 // AtRest waits until nothing is unfinished on either side and holds the state

@@ -62,18 +62,6 @@ func Nth(n int, match Match, fate Fate) Policy {
 	}
 }
 
-// FirstOf asks the policies in order, and takes the first fate that is not Pass.
-func FirstOf(policies ...Policy) Policy {
-	return func(r *Request) Fate {
-		for _, p := range policies {
-			if fate := p(r); fate.kind != pass {
-				return fate
-			}
-		}
-		return Pass()
-	}
-}
-
 // Chance is a fate with the probability that it befalls a request.
 type Chance struct {
 	Probability float64 // 0 to 1; together at most 1
