@@ -154,7 +154,7 @@ func TestCreatesAreAcceptedWhileOwlIsDownAndRunWhenItIsBack(t *testing.T) {
 	require.Eventually(t, func() bool {
 		op := c.Get("/operations/" + ops[0]).Expect(http.StatusOK).Operation()
 		return op.Attempts >= 2 && op.Status == api.OperationPending
-	}, 10*time.Second, 20*time.Millisecond, "an unknown outcome is tried again and stays pending")
+	}, time.Minute, 20*time.Millisecond, "an unknown outcome is tried again and stays pending") // a probe a second, of twenty
 
 	s.Owls[0].Start()
 	for _, id := range ops {
