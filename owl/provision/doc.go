@@ -48,9 +48,18 @@
 // piece of work and nothing else: the row waits for its backoff or lease.
 //
 // Work that is lost in spite of all this, by a driver's host or by a restored
-// database, is found by comparing the driver's List with the registry once a
-// minute: machines of deleted CVMs are removed, those that differ or are
-// missing become due, and machines nobody ever asked for are counted and left
-// alone. A row that is behind its driver (Owl's database was restored) is
-// refused as stale until its caller, who compares too, has pushed it forward.
+// database, is found by comparing the driver's List with the registry at the
+// start and once a minute: machines of deleted CVMs are removed, those that
+// differ or are missing become due, and machines nobody ever asked for are
+// counted and left alone. A row that is behind its driver (Owl's database was
+// restored) is refused as stale until its caller, who compares too, has pushed
+// it forward.
+//
+// No crash, frozen process or lost answer waits for that comparison: between a
+// driver's effect and its result the row is due, by its lease. What only the
+// comparison finds is what befell the host behind Owl's back. It takes a minute,
+// and not lease + longest backoff + 5 s as everything else.
+//
+// A connection to the database that dies in silence is given up after 5 s, and
+// so is what was under way on it.
 package provision

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -122,10 +123,7 @@ func (p *Provisioner) settle(
 }
 
 func settleIn(tx *gorm.DB, row models.OwlCVM, status api.Status, failure *driver.Failure) (written bool, err error) {
-	var code, message *string
-	if failure != nil {
-		code, message = &failure.Code, &failure.Message
-	}
+	code, message := columnsOf(failure)
 	done := tx.Exec(`UPDATE cvms SET
 				observed_generation = greatest(observed_generation, @generation),
 				status = CASE WHEN `+nothingNewer+` THEN @status ELSE status END,
@@ -141,6 +139,17 @@ func settleIn(tx *gorm.DB, row models.OwlCVM, status api.Status, failure *driver
 		return written, done.Error
 	}
 	return true, wakeRulesOf(tx, row.ID)
+}
+
+// columnsOf is what a row keeps of a failure. Hypervisors speak in bytes, and
+// Postgres takes neither NUL nor what is not UTF-8: the result would be lost, and
+// the work repeated, for ever.
+func columnsOf(failure *driver.Failure) (code, message *string) {
+	if failure == nil {
+		return nil, nil
+	}
+	text := strings.ReplaceAll(strings.ToValidUTF8(failure.Message, "\uFFFD"), "\x00", "\uFFFD")
+	return &failure.Code, &text
 }
 
 // nothingNewer says that a claimed row is still asked for what was done.

@@ -16,12 +16,12 @@ import (
 
 // Defaults and limits.
 const (
-	DefaultLease   = 10 * time.Second
-	DefaultPoll    = 500 * time.Millisecond
-	DefaultCompare = time.Minute
-	// DefaultSlots is how many driver calls run at once, of each queue. Nearly
+	defaultLease   = 10 * time.Second
+	defaultPoll    = 500 * time.Millisecond
+	defaultCompare = time.Minute
+	// defaultSlots is how many driver calls run at once, of each queue. Nearly
 	// all of their time is waiting.
-	DefaultSlots = 256
+	defaultSlots = 256
 
 	driverTimeout = 15 * time.Minute // for one call; then it is made again
 	backoffFirst  = 200 * time.Millisecond
@@ -46,10 +46,10 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.Lease = orDefault(c.Lease, DefaultLease)
-	c.Poll = orDefault(c.Poll, DefaultPoll)
-	c.Compare = orDefault(c.Compare, DefaultCompare)
-	c.Slots = orDefault(c.Slots, DefaultSlots)
+	c.Lease = orDefault(c.Lease, defaultLease)
+	c.Poll = orDefault(c.Poll, defaultPoll)
+	c.Compare = orDefault(c.Compare, defaultCompare)
+	c.Slots = orDefault(c.Slots, defaultSlots)
 	return c
 }
 

@@ -350,6 +350,20 @@ func TestFailureIsShownAndANewerGenerationTriesAgain(t *testing.T) {
 	b.await(t, id, 3, api.StatusFailed)
 }
 
+// babbler fails with what is no text.
+type babbler struct{ driver.Driver }
+
+func (babbler) Ensure(context.Context, api.ID, int64, driver.Desired) (driver.Observed, error) {
+	return driver.Observed{}, &driver.Failure{Code: "X", Message: "no \xff and no \x00"}
+}
+
+func TestAFailureIsShownWhateverItsBytes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.start(t, babbler{b.sim})
+	require.Equal(t, "no \uFFFD and no \uFFFD", b.await(t, b.create(t), 1, api.StatusFailed).Error.Message)
+}
+
 // flaky fails the first calls.
 type flaky struct {
 	driver.Driver

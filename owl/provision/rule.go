@@ -59,10 +59,10 @@ func (p *Provisioner) settleRule(
 	ctx context.Context, row models.OwlFirewallRule, failure *driver.Failure,
 ) (written bool, err error) {
 	status := owlapi.RuleActive
-	var code, message *string
 	if failure != nil {
-		status, code, message = owlapi.RuleFailed, &failure.Code, &failure.Message
+		status = owlapi.RuleFailed
 	}
+	code, message := columnsOf(failure)
 	return p.writeRule(ctx, `status = ?, error_code = ?, error_message = ?,
 			due_at = CASE WHEN delete_requested_at IS NULL THEN NULL ELSE due_at END`,
 		status, code, message, row.ID, row.Fence)
