@@ -45,7 +45,10 @@
 // Reading status claims nothing. The node that pushed a CVM watches it until
 // its generation is observed; reconcile_after is the net under it: a node that
 // dies leaves rows that fall due when the lease ends, and the claimer watches
-// them. Observed generations only grow, until Owl turns out to have lost the CVM.
+// them. Observed generations only grow, until Owl turns out to have lost the CVM,
+// and never beyond what was pushed: the same number may name something else
+// there, after a restore. 20,000 CVMs are watched at most; one that loses its
+// place is watched again when its lease ends.
 //
 // # Restores
 //
@@ -63,6 +66,10 @@
 // that is not definite is unknown, and unknown means: the same again, later. A
 // panic is unknown too, and of that row alone: rows that shared a request or a
 // transaction with it are then done one by one.
+//
+// Each call and each statement has a deadline of its own: a connection that dies
+// in silence is given up after seconds, and what was claimed over it waits out
+// its lease.
 //
 // While Owl answers nobody, rows are left in the queue but for a probe a
 // second, see silence.go; so the oldest go first when it is back.

@@ -87,7 +87,7 @@ func (r *Reconciler) Wake() {
 }
 
 // Run works until ctx ends and every push that it began has been settled or
-// given up, which takes at most a call's timeout.
+// given up. Of what it has claimed it sends what it would have sent.
 func (r *Reconciler) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { r.pushLoop(ctx); return nil })
