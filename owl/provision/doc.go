@@ -53,7 +53,8 @@
 // differ or are missing become due, and machines nobody ever asked for are
 // counted and left alone. A row that is behind its driver (Owl's database was
 // restored) is refused as stale until its caller, who compares too, has pushed
-// it forward.
+// it forward. If the caller's database went back with it nobody does: such a CVM
+// follows again once it was changed more often than its machine has seen.
 //
 // No crash, frozen process or lost answer waits for that comparison: between a
 // driver's effect and its result the row is due, by its lease. What only the
