@@ -153,20 +153,24 @@ func (l List) query() url.Values {
 
 // CVMs reads records by ascending ID, tombstones included.
 func (c *Client) CVMs(ctx context.Context, list List) ([]CVM, error) {
-	var page Items[CVM]
-	_, err := c.call(ctx, request{http.MethodGet, PathCVMs, list.query(), nil}, &page)
-	return page.Items, err
+	return page[CVM](ctx, c, PathCVMs, list)
+}
+
+// page reads what a list call returns. To take an answer without items for an
+// empty list would be to take everything for lost.
+func page[T any](ctx context.Context, c *Client, path string, list List) ([]T, error) {
+	var answer Items[T]
+	_, err := c.call(ctx, request{http.MethodGet, path, list.query(), nil}, &answer)
+	if err == nil && answer.Items == nil {
+		err = fmt.Errorf("GET %s: an answer without items: %w", path, ErrUnknown)
+	}
+	return answer.Items, err
 }
 
 // CVMsByID reads how far the given CVMs are, without their specs. IDs that Owl
 // does not know are missing from the answer.
 func (c *Client) CVMsByID(ctx context.Context, ids []api.ID) ([]CVM, error) {
 	return c.CVMs(ctx, List{IDs: ids, OmitSpec: true})
-}
-
-// CVMsAfter reads the page behind an ID, without specs.
-func (c *Client) CVMsAfter(ctx context.Context, after *api.ID, limit int) ([]CVM, error) {
-	return c.CVMs(ctx, List{After: after, Limit: limit, OmitSpec: true})
 }
 
 // CreateFirewallRule posts a create. created is false if the ID existed.
@@ -191,9 +195,7 @@ func (c *Client) GetFirewallRule(ctx context.Context, id api.ID) (record Firewal
 
 // FirewallRules reads records by ascending ID, tombstones included.
 func (c *Client) FirewallRules(ctx context.Context, list List) ([]FirewallRule, error) {
-	var page Items[FirewallRule]
-	_, err := c.call(ctx, request{http.MethodGet, PathFirewallRules, list.query(), nil}, &page)
-	return page.Items, err
+	return page[FirewallRule](ctx, c, PathFirewallRules, list)
 }
 
 func item(pattern string, id api.ID) string { return strings.Replace(pattern, "{id}", id.String(), 1) }

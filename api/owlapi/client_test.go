@@ -71,6 +71,20 @@ func TestUnknownOutcomesAreSaidToBeUnknownAndNotRepeated(t *testing.T) {
 	}
 }
 
+// Somebody else answers in Owl's place: nothing is lost for that.
+func TestAnAnswerWithoutItemsIsNoEmptyList(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{`{}`, `{"items":null}`, `null`} {
+		client, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) })
+		if _, err := client.CVMsByID(t.Context(), []api.ID{request().ID}); !errors.Is(err, owlapi.ErrUnknown) {
+			t.Errorf("CVMsByID of %s = %v, want ErrUnknown", body, err)
+		}
+		if _, err := client.FirewallRules(t.Context(), owlapi.List{}); !errors.Is(err, owlapi.ErrUnknown) {
+			t.Errorf("FirewallRules of %s = %v, want ErrUnknown", body, err)
+		}
+	}
+}
+
 // Go's transport repeats requests on reused connections that were dropped, if
 // it can send the body again. Here it cannot.
 func TestADroppedReusedConnectionIsNotRetried(t *testing.T) {
