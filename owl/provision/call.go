@@ -10,8 +10,8 @@ import (
 	"roost/owl/driver"
 )
 
-// calls is the driver with a bulkhead, a fault point and a count around each
-// call that changes something. A panic over one machine is an error like any
+// calls is the driver with a bulkhead, a deadline and a count around each call,
+// and a fault point around each that changes something. A panic over one machine is an error like any
 // other: its call is repeated after a backoff, those of others go on.
 type calls struct {
 	driver.Driver
@@ -30,7 +30,7 @@ func newCalls(d driver.Driver, hold *bulkhead.Bulkhead, m *metrics) calls {
 func (c calls) Ensure(
 	ctx context.Context, id api.ID, generation int64, desired driver.Desired,
 ) (observed driver.Observed, err error) {
-	err = c.make("ensure", func() error {
+	err = c.make(ctx, "ensure", func(ctx context.Context) error {
 		return faultpoint.Step("owl.ensure", func() (err error) {
 			observed, err = c.Driver.Ensure(ctx, id, generation, desired)
 			return err
@@ -41,34 +41,36 @@ func (c calls) Ensure(
 
 // Remove implements driver.Driver.
 func (c calls) Remove(ctx context.Context, id api.ID) error {
-	return c.make("remove", func() error {
+	return c.make(ctx, "remove", func(ctx context.Context) error {
 		return faultpoint.Step("owl.remove", func() error { return c.Driver.Remove(ctx, id) })
 	})
 }
 
 // List implements driver.Driver.
 func (c calls) List(ctx context.Context) (machines []driver.Machine, err error) {
-	err = c.make("list", func() (err error) { machines, err = c.Driver.List(ctx); return err })
+	err = c.make(ctx, "list", func(ctx context.Context) (err error) { machines, err = c.Driver.List(ctx); return err })
 	return machines, err
 }
 
 // EnsureRule implements driver.Filter.
 func (c calls) EnsureRule(ctx context.Context, rule driver.Rule) error {
-	return c.make("ensure_rule", func() error {
+	return c.make(ctx, "ensure_rule", func(ctx context.Context) error {
 		return faultpoint.Step("owl.ensure_rule", func() error { return c.filter.EnsureRule(ctx, rule) })
 	})
 }
 
 // RemoveRule implements driver.Filter.
 func (c calls) RemoveRule(ctx context.Context, machine, id api.ID) error {
-	return c.make("remove_rule", func() error {
+	return c.make(ctx, "remove_rule", func(ctx context.Context) error {
 		return faultpoint.Step("owl.remove_rule", func() error { return c.filter.RemoveRule(ctx, machine, id) })
 	})
 }
 
 // make makes one call and counts it by its outcome.
-func (c calls) make(name string, call func() error) error {
-	err := c.hold.Run("driver", call)
+func (c calls) make(ctx context.Context, name string, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, driverTimeout)
+	defer cancel()
+	err := c.hold.Run("driver", func() error { return call(ctx) })
 	c.metrics.calls.WithLabelValues(name, outcomeOf(err)).Inc()
 	return err
 }

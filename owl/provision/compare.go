@@ -28,6 +28,10 @@ func (p *Provisioner) compare(ctx context.Context) {
 }
 
 func (p *Provisioner) compareOnce(ctx context.Context) error {
+	// Until the next one is due: a machine that somebody holds on to, or a dead
+	// connection, must not be the end of all comparisons.
+	ctx, cancel := context.WithTimeout(ctx, max(p.cfg.Compare, resultTimeout))
+	defer cancel()
 	listed, err := p.driver.List(ctx)
 	if err != nil {
 		return fmt.Errorf("list machines: %w", err)

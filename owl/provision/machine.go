@@ -35,9 +35,7 @@ func (p *Provisioner) machine(ctx context.Context, row models.OwlCVM) {
 }
 
 func (p *Provisioner) remove(ctx context.Context, row models.OwlCVM) (written bool, err error) {
-	call, cancel := context.WithTimeout(ctx, driverTimeout)
-	defer cancel()
-	failed := p.driver.Remove(call, row.ID)
+	failed := p.driver.Remove(ctx, row.ID)
 	if failed != nil {
 		return p.retry(ctx, "cvms", claim{row.ID, row.Fence}, failed)
 	}
@@ -75,9 +73,7 @@ func endRulesOf(tx *gorm.DB, cvmID api.ID) error {
 }
 
 func (p *Provisioner) ensure(ctx context.Context, row models.OwlCVM) (written bool, err error) {
-	call, cancel := context.WithTimeout(ctx, driverTimeout)
-	defer cancel()
-	observed, failed := p.driver.Ensure(call, row.ID, row.Generation, driver.Desired{
+	observed, failed := p.driver.Ensure(ctx, row.ID, row.Generation, driver.Desired{
 		Name: row.Name, Spec: []byte(row.Spec), Power: row.Power, Restart: row.Restart,
 	})
 	var failure *driver.Failure

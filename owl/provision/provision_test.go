@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -364,6 +365,64 @@ func TestAFailureIsShownWhateverItsBytes(t *testing.T) {
 	require.Equal(t, "no \uFFFD and no \uFFFD", b.await(t, b.create(t), 1, api.StatusFailed).Error.Message)
 }
 
+// patient takes note of the calls that end only when the driver likes.
+type patient struct {
+	*sim.Driver
+
+	mu      sync.Mutex
+	bounded map[string]bool // by the call
+}
+
+func (p *patient) note(ctx context.Context, call string) {
+	_, bounded := ctx.Deadline()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bounded[call] = bounded
+}
+
+func (p *patient) Ensure(ctx context.Context, id api.ID, g int64, d driver.Desired) (driver.Observed, error) {
+	p.note(ctx, "ensure")
+	return p.Driver.Ensure(ctx, id, g, d)
+}
+
+func (p *patient) Remove(ctx context.Context, id api.ID) error {
+	p.note(ctx, "remove")
+	return p.Driver.Remove(ctx, id)
+}
+
+func (p *patient) List(ctx context.Context) ([]driver.Machine, error) {
+	p.note(ctx, "list")
+	return p.Driver.List(ctx)
+}
+
+func (p *patient) EnsureRule(ctx context.Context, rule driver.Rule) error {
+	p.note(ctx, "ensure rule")
+	return p.Driver.EnsureRule(ctx, rule)
+}
+
+func (p *patient) RemoveRule(ctx context.Context, machine, id api.ID) error {
+	p.note(ctx, "remove rule")
+	return p.Driver.RemoveRule(ctx, machine, id)
+}
+
+// TestNoDriverCallLastsForEver: it would hold its slot for as long.
+func TestNoDriverCallLastsForEver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	d := &patient{Driver: b.sim, bounded: map[string]bool{}}
+	b.start(t, d)
+	id := b.create(t)
+	rule := b.rule(t, id)
+	b.awaitRule(t, rule, active)
+	require.NoError(t, b.DeleteFirewallRule(t.Context(), rule))
+	b.awaitRule(t, rule, func(r owlapi.FirewallRule) bool { return r.DeletedAt != nil })
+	require.NoError(t, b.DeleteCVM(t.Context(), id))
+	b.await(t, id, 1, api.StatusDeleted)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	require.Equal(t, map[string]bool{"ensure": true, "remove": true, "list": true, "ensure rule": true, "remove rule": true}, d.bounded)
+}
+
 // flaky fails the first calls.
 type flaky struct {
 	driver.Driver
@@ -629,6 +688,39 @@ func TestCompareRepairs(t *testing.T) {
 	require.Equal(t, []string{"create"}, b.effects(t, stranger), "left alone")
 	require.InDelta(t, 1, o.count(t, "owl_unknown_machines", nil), 0)
 	b.await(t, cut, 1, api.StatusRunning)
+}
+
+// stuck never gets one machine removed: somebody holds on to it.
+type stuck struct {
+	driver.Driver
+	id      api.ID
+	reached chan struct{}
+	once    sync.Once
+}
+
+func (s *stuck) Remove(ctx context.Context, id api.ID) error {
+	if id != s.id {
+		return s.Driver.Remove(ctx, id)
+	}
+	s.once.Do(func() { close(s.reached) })
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestAMachineThatNobodyCanRemoveEndsNoComparisons(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	setting := b.start(t, nil)
+	cut, deleted := b.create(t), b.create(t)
+	b.await(t, cut, 1, api.StatusRunning)
+	b.await(t, deleted, 1, api.StatusRunning)
+	setting.stop()
+	require.NoError(t, b.db.Exec(`UPDATE cvms SET delete_requested_at = now(), deleted_at = now(), due_at = NULL WHERE id = ?`, deleted).Error)
+	d := &stuck{Driver: b.sim, id: deleted, reached: make(chan struct{})}
+	b.start(t, d, func(c *provision.Config) { c.Compare = 50 * time.Millisecond })
+	<-d.reached
+	require.NoError(t, b.sim.PowerCut(t.Context(), cut))
+	b.eventually(t, func() bool { return len(b.effects(t, cut)) == 3 }, func() string { return "no other comparison" })
 }
 
 // A failed machine is not what it should be, and that is known: it is not
