@@ -1,6 +1,7 @@
 package platform_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -126,6 +127,26 @@ func TestAResultUnderAnOldFenceMovesNoOperation(t *testing.T) {
 	eventually(t, "the result was handled", func() bool { return l.operation(grown.Operation.ID).Attempts > 0 })
 	require.Equal(t, 1, l.count("operation_targets", "ended_at IS NULL AND generation = 2"))
 	require.Equal(t, 1, l.count("cvms", "generation = 3"))
+}
+
+// TestAnOwlThatNeverHoldsWhatItWasSentIsAskedEverMoreRarely: each answer says
+// that the row is behind, and each makes a generation.
+func TestAnOwlThatNeverHoldsWhatItWasSentIsAskedEverMoreRarely(t *testing.T) {
+	t.Parallel()
+	l := intercept(t, owlapitest.Config{}, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut {
+			return false
+		}
+		var put owlapi.PutCVM
+		_ = json.NewDecoder(r.Body).Decode(&put)
+		_, _ = fmt.Fprintf(w, `{"generation":%d,"power":"running","spec":{},"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z"}`,
+			put.Generation)
+		return true
+	})
+	c := l.running("web")
+	grown := l.grow(c.VMUUID)
+	eventually(t, "it waits longer and longer", func() bool { return l.count("cvms", "attempts >= 4 AND generation >= 5") == 1 })
+	l.open(grown.Operation.ID)
 }
 
 // TestAnOwlThatLostAChangeGetsItAgain: it comes from an older backup while the

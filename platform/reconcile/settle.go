@@ -96,7 +96,10 @@ func (r *Reconciler) assignments(res result) (set string, args []any) {
 				ELSE now() + ?::bigint * interval '1 microsecond' END`,
 			[]any{sent, sent, lease}
 	case behind:
-		return `generation = GREATEST(generation, ?) + 1, attempts = 0, reconcile_after = now()`, []any{res.theirs}
+		// Soon, but not at once: an Owl that never holds what it was sent would
+		// be asked, and generations be counted up, as fast as it answers.
+		set, args := r.backoff(0)
+		return `generation = GREATEST(generation, ?) + 1, ` + set, append([]any{res.theirs}, args...)
 	case lost:
 		return forgotten, nil
 	case deletionConfirmed:
