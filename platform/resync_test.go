@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"roost/api"
+	"roost/api/apitest"
 	"roost/api/owlapi"
 	"roost/api/owlapi/owlapitest"
 	"roost/platform"
@@ -316,6 +317,43 @@ func TestAnOwlThatIsSlowIsNotSentMoreThanItAnswersInTime(t *testing.T) {
 	}
 	l.run(l.service)
 	eventually(t, "everything is confirmed", func() bool { return l.count("cvms", "NOT confirmed") == 0 })
+}
+
+// TestAnOwlThatIsBackIsSentChangesAsBefore: a create that was not answered made
+// the claims small, and no further create comes to make them larger.
+func TestAnOwlThatIsBackIsSentChangesAsBefore(t *testing.T) {
+	t.Parallel()
+	var away atomic.Bool
+	var refused, now, most atomic.Int64
+	fake := owlapitest.New(owlapitest.Config{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case away.Load():
+			refused.Add(1)
+			refuseWith(w, http.StatusServiceUnavailable)
+			return
+		case r.Method == http.MethodPut:
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			timer := time.NewTimer(10 * time.Millisecond)
+			defer timer.Stop()
+			<-timer.C
+		}
+		fake.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	b := setup(t, func(c *platform.Config) { c.OwlURL, c.ReconcileLease = server.URL, time.Minute })
+	l := &lifecycle{testBundle: b, owl: fake}
+	source := l.running("web")
+	require.Equal(t, api.OperationSucceeded, l.ended(l.scale(source.AppID, 100).Operation.ID).Status)
+	away.Store(true)
+	late := l.create("late")
+	eventually(t, "Owl was silent", func() bool { return refused.Load() >= 5 })
+	away.Store(false)
+	l.succeeds(late)
+	patch := request(l.client(), http.MethodPatch, path(source.VMUUID)+"/docker-compose", "services: {}").Expect(http.StatusAccepted)
+	require.Equal(t, api.OperationSucceeded, l.ended(apitest.Decode[api.CVMs](patch).Operation.ID).Status)
+	require.Greater(t, most.Load(), int64(4*2), "more at a time than four claims of two")
 }
 
 // requireOldestFirst wants that what kept its place arrived in its order. Four

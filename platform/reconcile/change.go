@@ -52,7 +52,7 @@ func (r *Reconciler) pushOne(ctx context.Context, row claimed) result {
 
 func (r *Reconciler) delete(ctx context.Context, row claimed) result {
 	err := r.cfg.Owl.DeleteCVM(ctx, row.ID)
-	r.silence.heard(err)
+	r.heard(0, err)
 	if err == nil {
 		return result{row: row, verdict: deletionConfirmed}
 	}
@@ -66,7 +66,7 @@ func (r *Reconciler) put(ctx context.Context, row claimed) result {
 	}
 	sent := row.putRequest()
 	record, err := r.cfg.Owl.PutCVM(ctx, row.ID, sent)
-	r.silence.heard(err)
+	r.heard(0, err)
 	if err != nil {
 		return failed(row, err, judgePut)
 	}

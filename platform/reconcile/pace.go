@@ -8,6 +8,7 @@ import "sync"
 type pace struct {
 	mu   sync.Mutex
 	less int // than claimLimit, by so many: the zero value is full speed
+	late int // calls that were not answered, ever
 }
 
 // rows is how many to claim now.
@@ -17,18 +18,34 @@ func (p *pace) rows() int {
 	return claimLimit - p.less
 }
 
-// heard is told how a batch of n ended. One that was not answered cuts the
-// next ones to a quarter; one that was lets them grow by half, if it was as
-// large as it might have been.
+// heard is told how a call about n rows ended. A batch that was not answered
+// cuts the next ones to a quarter.
 func (p *pace) heard(n int, err error) {
+	if !unanswered(err) {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	rows := claimLimit - p.less
-	switch {
-	case unanswered(err):
-		rows = min(rows, max(n/4, 1))
-	case n >= rows:
-		rows = min(rows+rows/2+1, claimLimit)
+	p.late++
+	if n > 0 {
+		p.less = claimLimit - min(claimLimit-p.less, max(n/4, 1))
 	}
-	p.less = claimLimit - rows
+}
+
+// missed is how many calls were not answered so far.
+func (p *pace) missed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.late
+}
+
+// done is told that a claim of n rows was pushed. If it was as large as it might
+// have been, and whatever was asked since was answered, the next ones grow by
+// half.
+func (p *pace) done(n, missedBefore int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if rows := claimLimit - p.less; n >= rows && p.late == missedBefore {
+		p.less = claimLimit - min(rows+rows/2+1, claimLimit)
+	}
 }

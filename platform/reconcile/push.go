@@ -39,6 +39,7 @@ func (r *Reconciler) push(ctx context.Context, rows []claimed) {
 }
 
 func (r *Reconciler) pushEach(ctx context.Context, rows []claimed) {
+	missed := r.pace.missed()
 	var creates, others []claimed
 	for _, row := range rows {
 		switch row.missing() {
@@ -54,6 +55,7 @@ func (r *Reconciler) pushEach(ctx context.Context, rows []claimed) {
 		r.keep(ctx, r.createOrSplit(ctx, batch))
 	}
 	r.keep(ctx, r.changes(ctx, others))
+	r.pace.done(len(rows), missed)
 }
 
 // keep settles results and watches what Owl is now at.
@@ -158,8 +160,7 @@ func (r *Reconciler) create(ctx context.Context, b batch) ([]result, error) {
 	ctx, cancel := context.WithTimeout(owlapi.WithRequestID(ctx, requestID), r.callTimeout())
 	defer cancel()
 	answers, err := r.cfg.Owl.CreateCVMs(ctx, b.items)
-	r.silence.heard(err)
-	r.pace.heard(len(b.items), err)
+	r.heard(len(b.items), err)
 	results := make([]result, len(b.rows))
 	for i, row := range b.rows {
 		if err != nil {
@@ -171,6 +172,13 @@ func (r *Reconciler) create(ctx context.Context, b batch) ([]result, error) {
 	}
 	r.logPush(ctx, requestID, results, err)
 	return results, err
+}
+
+// heard is told how a call to Owl ended: a batch of n rows, or 0 for a single
+// one.
+func (r *Reconciler) heard(n int, err error) {
+	r.silence.heard(err)
+	r.pace.heard(n, err)
 }
 
 // logPush is the line that ties the requests of Owl's log to Platform's.
