@@ -102,7 +102,7 @@ func parseEndpoint(endpoint string) (string, error) {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return "", errors.New("endpoint must begin with http:// or https://")
-	case u.Host == "":
+	case u.Hostname() == "":
 		return "", errors.New("endpoint names no host")
 	case u.User != nil:
 		return "", errors.New("endpoint must not hold a user or password; the token goes into Token")
@@ -110,7 +110,7 @@ func parseEndpoint(endpoint string) (string, error) {
 		return "", errors.New("endpoint must end with its path")
 	}
 	path := strings.TrimSuffix(strings.TrimRight(u.EscapedPath(), "/"), basePath)
-	return u.Scheme + "://" + u.Host + path + basePath, nil
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String() + path + basePath, nil
 }
 
 func checkToken(token string) error {
@@ -131,6 +131,11 @@ const (
 	idleConnTimeout     = 90 * time.Second
 	maxIdleConns        = 64 // to the one host that there is
 	keepAlive           = 15 * time.Second
+
+	// A connection of HTTP/2 outlives the attempts that time out on it. Pings
+	// find a dead one before the first of them is given up.
+	pingAfter   = 10 * time.Second // without a frame
+	pingTimeout = 5 * time.Second
 )
 
 // NewHTTPClient is the HTTP client that a Client makes for itself, for those
@@ -141,6 +146,7 @@ func NewHTTPClient() *http.Client {
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
 		ForceAttemptHTTP2:   true,
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		TLSHandshakeTimeout: tlsHandshakeTimeout,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		IdleConnTimeout:     idleConnTimeout,

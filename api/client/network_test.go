@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,10 +12,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"roost/api"
@@ -138,6 +141,84 @@ func TestADialErrorAfterASilentRepeatIsUnknown(t *testing.T) {
 	require.True(t, client.IsUnknown(err))
 }
 
+// cable is a connection that can be cut without either end being told.
+type cable struct {
+	net.Conn
+
+	cut *atomic.Bool
+}
+
+func (c cable) Write(b []byte) (int, error) {
+	if c.cut.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b) //nolint:wrapcheck // stands in for it
+}
+
+// pipes is a listener whom one reaches by dial alone.
+type pipes struct {
+	net.Listener
+
+	ends chan net.Conn
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	if end, ok := <-p.ends; ok {
+		return end, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error {
+	err := p.Listener.Close() // the first time alone it is nil
+	if err == nil {
+		close(p.ends)
+	}
+	return err //nolint:wrapcheck // stands in for it
+}
+
+// TestADeadConnectionOfHTTP2IsLeftWithinAnAttempt: all calls share it, and it
+// outlives their timeouts, so that without a ping each repeat would die on it.
+func TestADeadConnectionOfHTTP2IsLeftWithinAnAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			assert.Equal(t, 2, r.ProtoMajor)
+			say(w, http.StatusAccepted, cvmBody)
+		}))
+		network := pipes{Listener: s.Listener, ends: make(chan net.Conn, 9)}
+		s.Listener, s.EnableHTTP2 = network, true
+		s.StartTLS()
+		defer s.Close()
+
+		var dialed []cable
+		hc := client.NewHTTPClient()
+		transport, _ := hc.Transport.(*http.Transport)
+		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+		transport.TLSClientConfig.RootCAs.AddCert(s.Certificate())
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			network.ends <- there
+			dialed = append(dialed, cable{here, new(atomic.Bool)})
+			return dialed[len(dialed)-1], nil
+		}
+		c, err := client.New(client.Config{Endpoint: "https://example.com", Token: secret, HTTPClient: hc})
+		require.NoError(t, err)
+		_, err = c.CVM(t.Context(), vmID)
+		require.NoError(t, err)
+
+		dialed[0].cut.Store(true)
+		start := time.Now()
+		_, err = c.StopCVM(t.Context(), vmID)
+		require.NoError(t, err)
+		require.Less(t, time.Since(start), 20*time.Second)
+		require.Len(t, dialed, 2)
+		for _, d := range dialed {
+			require.NoError(t, d.Close())
+		}
+	})
+}
+
 func TestAWrongEndpointIsNotTriedForMinutes(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { say(w, 200, cvmBody) }))
@@ -243,13 +324,14 @@ func TestEndpointsAreTakenAsPeopleWriteThem(t *testing.T) {
 		"http://127.0.0.1:8080/api/v1/":     "http://127.0.0.1:8080/api/v1",
 		"https://roost.test/behind/a/proxy": "https://roost.test/behind/a/proxy/api/v1",
 		"https://[::1]:443/api/v1//":        "https://[::1]:443/api/v1",
+		"http://[fe80::1%25eth0]:8080/":     "http://[fe80::1%25eth0]:8080/api/v1",
 	} {
 		c, err := client.New(client.Config{Endpoint: given, Token: secret})
 		require.NoError(t, err, given)
 		require.Equal(t, want, c.Endpoint(), given)
 	}
 	for _, bad := range []string{
-		"", "roost.test", "127.0.0.1:8080", "ftp://roost.test", "http://", "http://:password@roost.test", "http://u:" + secret + "@h\x7f",
+		"", "roost.test", "127.0.0.1:8080", "ftp://roost.test", "http://", "http://:8080", "http://:password@roost.test", "http://u:" + secret + "@h\x7f",
 		"http://roost.test?x=1", "http://roost.test#x", "http://roost.test/%zz",
 	} {
 		_, err := client.New(client.Config{Endpoint: bad, Token: secret})
