@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"mime"
 	"net/http"
 	"net/http/httptrace"
@@ -49,7 +50,7 @@ type exchange struct {
 // attempt sends the call once.
 func (c *Client) attempt(ctx context.Context, cl call, n int) exchange {
 	start := time.Now()
-	attemptCtx, cancel := context.WithTimeout(ctx, cl.retry.AttemptTimeout+cl.wait)
+	attemptCtx, cancel := context.WithTimeout(ctx, min(cl.retry.AttemptTimeout, math.MaxInt64-cl.wait)+cl.wait)
 	defer cancel()
 	var wire wireTrace
 	x := exchange{attempt: n}

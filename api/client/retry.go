@@ -58,7 +58,7 @@ func fill[T comparable](v *T, def T) {
 }
 
 // pause is how long to wait after the attempt-th attempt. It is drawn evenly
-// from nothing to a bound that doubles (full jitter), so that clients which
+// from nothing up to a bound that doubles (full jitter), so that clients which
 // failed together do not come back together; a Retry-After is the least.
 func (r Retry) pause(attempt int, retryAfter time.Duration) time.Duration {
 	bound := r.MaxBackoff
@@ -73,5 +73,5 @@ func (r Retry) pause(attempt int, retryAfter time.Duration) time.Duration {
 }
 
 func jitter(bound time.Duration) time.Duration {
-	return rand.N(bound + 1) //nolint:gosec // spreads load; nobody gains from guessing it
+	return rand.N(bound) //nolint:gosec // spreads load; nobody gains from guessing it
 }

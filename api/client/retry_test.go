@@ -298,6 +298,27 @@ func TestACallThatEndsForWantOfATurnLeavesItToOthers(t *testing.T) {
 	})
 }
 
+// TestAPolicyWithoutAnEndIsAsGoodAsAnother: the longest time that there is
+// stands for "no limit", and nothing is added to it.
+func TestAPolicyWithoutAnEndIsAsGoodAsAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const forever = time.Duration(math.MaxInt64)
+		endless := unlimited(client.Retry{
+			AttemptTimeout: forever, MaxBackoff: forever, MaxRetryAfter: forever, Deadline: -1, MinBackoff: time.Nanosecond,
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		b := setup(t, endless, held(time.Minute, operation("running", ""), operation("succeeded", "")))
+		_, err := b.WaitOperation(ctx, "op_1", nil)
+		require.NoError(t, err)
+
+		_, err = setup(t, endless, lost).StopCVM(ctx, vmID)
+		require.ErrorIs(t, err, client.ErrDeadline)
+		require.Equal(t, 33, fail(t, err).Attempts, "after 32 doublings the bound is MaxBackoff")
+	})
+}
+
 func TestAPolicyThatMakesNoSenseIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, r := range []client.Retry{

@@ -13,10 +13,11 @@ import (
 
 // A waiter asks the server to hold its answer until the operation ends, first
 // for minPoll, then for twice as long each time: what changes early is seen
-// early, and what takes long costs little.
+// early, and what takes long costs little. Many gateways give an answer up after
+// 30 s.
 const (
 	minPoll = time.Second
-	maxPoll = 30 * time.Second
+	maxPoll = 25 * time.Second
 )
 
 // OperationError is an operation that ended otherwise than succeeded.
