@@ -118,7 +118,8 @@ func (r *run) fail(reason error) *Error {
 		Status: x.status, Code: x.problem.ErrorCode, Title: x.problem.Title, Detail: x.problem.Detail,
 		Fields: x.problem.Errors, RequestID: x.requestID, RetryAfter: x.retryAfter,
 		AppID: x.problem.AppID, VMUUID: x.problem.VMUUID, DeletedAt: x.problem.DeletedAt,
-		Retryable: x.verdict != final, Outcome: r.outcome(), Err: join(reason, x.err),
+		KeyExpiresAt: x.keyExpiresAt(),
+		Retryable:    x.verdict != final, Outcome: r.outcome(), Err: join(reason, x.err),
 	}
 }
 

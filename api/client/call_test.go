@@ -174,13 +174,16 @@ func TestACallersKeyIsUsedOnEveryAttempt(t *testing.T) {
 func TestAKeyThatNoServerTakesIsRefusedBeforeItIsSent(t *testing.T) {
 	t.Parallel()
 	b := setup(t, client.Retry{}, accepted)
-	for _, key := range []string{"two words", "new\nline", "é", "\x00", string(make([]byte, 256))} {
-		_, err := b.RestartCVM(t.Context(), vmID, client.WithIdempotencyKey(key))
-		e := fail(t, err)
-		require.Equal(t, api.CodeInvalidIdempotencyKey, e.Code)
-		require.Equal(t, client.OutcomeNotDone, e.Outcome)
-		require.True(t, client.IsInvalid(err))
-		require.False(t, e.Retryable)
+	for _, key := range []string{"", "two words", "new\nline", "é", "\x00", string(make([]byte, 256))} {
+		_, change := b.RestartCVM(t.Context(), vmID, client.WithIdempotencyKey(key))
+		_, lookup := b.LookupKey(t.Context(), key)
+		for _, err := range []error{change, lookup} {
+			e := fail(t, err)
+			require.Equal(t, api.CodeInvalidIdempotencyKey, e.Code)
+			require.Equal(t, client.OutcomeNotDone, e.Outcome)
+			require.True(t, client.IsInvalid(err))
+			require.False(t, e.Retryable)
+		}
 	}
 	require.Empty(t, b.requests())
 }
@@ -315,9 +318,10 @@ func TestTheErrorOfAKeyOfAnotherRequestNamesWhatDiffers(t *testing.T) {
 		for _, field := range fields {
 			reused.Fields = append(reused.Fields, api.FieldError{Field: field, Message: "differs from the first request"})
 		}
-		b := setup(t, client.Retry{}, problem(reused))
+		b := setup(t, client.Retry{}, problem(reused, "Idempotency-Key-Expires-At: 2026-11-22T17:00:00.123456Z"))
 		_, err := b.CreateApp(t.Context(), api.CreateApp{Name: "web"})
 		require.ErrorContains(t, err, "409 IDEMPOTENCY_KEY_REUSED: Nothing was done"+want)
+		require.Equal(t, "2026-11-22T17:00:00.123456Z", fail(t, err).KeyExpiresAt.Format(time.RFC3339Nano))
 	}
 }
 
@@ -419,7 +423,7 @@ func TestWithoutRetryMakesOneAttempt(t *testing.T) {
 	each(t, func(t *testing.T, c change) {
 		t.Helper()
 		b := setup(t, client.Retry{}, lost, c.yes)
-		_, _, err := c.call(t.Context(), b.Client, client.WithoutRetry())
+		_, _, err := c.call(t.Context(), b.Client, nil, client.WithoutRetry()) // nil: whoever has an option only sometimes
 		require.ErrorIs(t, err, client.ErrAttempts)
 		require.ErrorIs(t, err, errNetwork)
 		require.True(t, client.IsUnknown(err))

@@ -136,6 +136,6 @@ func (c *Client) CVMs(ctx context.Context, opts ...ListOption) iter.Seq2[api.CVM
 
 // InstanceTypes reads the sizes that there are, smallest first.
 func (c *Client) InstanceTypes(ctx context.Context) ([]api.InstanceType, error) {
-	page, err := read[api.Page[api.InstanceType]](ctx, c, call{path: "/instance-types"})
+	page, err := readPage[api.InstanceType](ctx, c, call{path: "/instance-types"})
 	return page.Items, err
 }

@@ -28,12 +28,14 @@ type listing struct{ limit int }
 func list[T any](ctx context.Context, c *Client, pattern string, opts []ListOption) iter.Seq2[T, error] {
 	l := listing{limit: api.MaxPageLimit}
 	for _, o := range opts {
-		o(&l)
+		if o != nil {
+			o(&l)
+		}
 	}
 	return func(yield func(T, error) bool) {
 		query := url.Values{"limit": {strconv.Itoa(l.limit)}}
 		for range maxPages {
-			page, err := read[api.Page[T]](ctx, c, call{path: pattern, query: query})
+			page, err := readPage[T](ctx, c, call{path: pattern, query: query})
 			if err != nil {
 				var none T
 				yield(none, err)
@@ -55,4 +57,19 @@ func list[T any](ctx context.Context, c *Client, pattern string, opts []ListOpti
 			Err: fmt.Errorf("%w: the list has not ended after %d pages", ErrAnswer, maxPages),
 		})
 	}
+}
+
+// readPage reads one page, every item of it named.
+func readPage[T any](ctx context.Context, c *Client, cl call) (api.Page[T], error) {
+	var page api.Page[T]
+	decode := into(&page)
+	cl.decode = func(body []byte) error {
+		err := decode(body)
+		if err == nil && !allIdentified(page.Items) {
+			err = errNameless
+		}
+		return err
+	}
+	_, err := read[struct{}](ctx, c, cl)
+	return page, err
 }

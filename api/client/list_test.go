@@ -27,7 +27,7 @@ func TestAnIteratorReadsPageAfterPageInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, client.Retry{}, cvms(0, 2, `"a/b"`), lost, cvms(2, 0, `"c"`), refusal(api.CodeRateLimited), cvms(2, 3, "null"))
 		var names []string
-		for cvm, err := range b.CVMs(t.Context(), client.WithPageSize(2)) {
+		for cvm, err := range b.CVMs(t.Context(), nil, client.WithPageSize(2)) {
 			require.NoError(t, err)
 			names = append(names, cvm.Name)
 		}
@@ -107,7 +107,7 @@ func TestReads(t *testing.T) {
 		}, client.Identity{Workspace: client.Workspace{ID: appID, Name: "acme"}, TokenID: "tok_1", Scope: "read"}},
 		{"/api/v1/apps?limit=200", `{"items":[` + appBody + `],"next_cursor":null}`, func(b *bundle) (any, error) { return count(b.Apps(t.Context())) }, 1},
 		{"/api/v1/operations?limit=200", `{"items":[` + operationBody + `]}`, func(b *bundle) (any, error) { return count(b.Operations(t.Context())) }, 1},
-		{vm + "/firewall-rules?limit=200", `{"items":null,"next_cursor":null}`, func(b *bundle) (any, error) {
+		{vm + "/firewall-rules?limit=200", `{"items":[],"next_cursor":null}`, func(b *bundle) (any, error) {
 			return count(b.FirewallRules(t.Context(), vmID))
 		}, 0},
 	} {
@@ -128,6 +128,30 @@ func count[T any](all func(yield func(T, error) bool)) (n int, err error) {
 		}
 	}
 	return n, err
+}
+
+// TestAnAnswerThatNamesNothingIsNoEmptyList: whoever takes a stranger's {} for
+// one takes every machine for lost, and makes them again.
+func TestAnAnswerThatNamesNothingIsNoEmptyList(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{`{}`, `null`, `{"items":null}`, `{"items":[{}]}`, `[{}]`, `{"operation":{"id":"op_1"}}`, `<html>`} {
+		b := setup(t, client.Retry{MaxAttempts: 1}, with(http.StatusOK, body))
+		for name, call := range map[string]func() error{
+			"Apps":          func() error { _, err := count(b.Apps(t.Context())); return err },
+			"CVMs":          func() error { _, err := count(b.CVMs(t.Context())); return err },
+			"Operations":    func() error { _, err := count(b.Operations(t.Context())); return err },
+			"FirewallRules": func() error { _, err := count(b.FirewallRules(t.Context(), vmID)); return err },
+			"InstanceTypes": func() error { _, err := b.InstanceTypes(t.Context()); return err },
+			"AppCVMs":       func() error { _, err := b.AppCVMs(t.Context(), appID); return err },
+			"ScaleApp":      func() error { _, err := b.ScaleApp(t.Context(), appID, 4); return err },
+			"DeleteFirewallRule": func() error {
+				_, err := b.DeleteFirewallRule(t.Context(), vmID, ruleI)
+				return err
+			},
+		} {
+			require.ErrorIs(t, call(), client.ErrAnswer, "%s, answered %s", name, body)
+		}
+	}
 }
 
 // TestAKeyIsLookedUpUnderItsOwnName whatever is in it: no proxy on the way may

@@ -32,8 +32,8 @@ type Result[T any] struct {
 type mutation struct {
 	method string
 	path   string
-	body   any    // nil: none
-	key    string // "": a new one is made
+	body   any     // nil: none
+	key    *string // nil: a new one is made
 	once   bool
 	gone   func(api.Problem)
 }
@@ -42,7 +42,9 @@ type mutation struct {
 // and is on whatever comes back.
 func mutate[T any](ctx context.Context, c *Client, m mutation, opts []Option) (Result[T], error) {
 	for _, o := range opts {
-		o(&m)
+		if o != nil {
+			o(&m)
+		}
 	}
 	var r Result[T]
 	cl := call{method: m.method, path: m.path, retry: c.retry, gone: m.gone, decode: into(&r.Value)}
@@ -50,10 +52,10 @@ func mutate[T any](ctx context.Context, c *Client, m mutation, opts []Option) (R
 		cl.retry.MaxAttempts = 1
 	}
 	if m.method != http.MethodDelete {
-		if cl.key = m.key; cl.key == "" {
-			cl.key = c.NewIdempotencyKey()
+		if m.key == nil {
+			m.key = new(c.NewIdempotencyKey())
 		}
-		r.IdempotencyKey = cl.key
+		cl.key, r.IdempotencyKey = *m.key, *m.key
 	}
 	if err := cl.prepare(m.body); err != nil {
 		return r, err
@@ -69,17 +71,24 @@ func mutate[T any](ctx context.Context, c *Client, m mutation, opts []Option) (R
 // prepare encodes the body, and refuses what could not be sent.
 func (cl *call) prepare(body any) error {
 	e := &Error{Method: cl.method, Path: cl.path, IdempotencyKey: cl.key, Outcome: OutcomeNotDone}
-	if cl.key != "" {
-		_, err := api.ParseIdempotencyKey([]string{api.FormatIdempotencyKey(cl.key)})
-		if bad, ok := errors.AsType[*api.Error](err); ok {
-			e.Code, e.Title, e.Detail, e.Fields = bad.Code, bad.Code.Title(), bad.Detail, bad.Fields
-			return e
-		}
+	if cl.method != http.MethodDelete && e.refusesKey(cl.key) {
+		return e
 	}
 	if cl.body, e.Err = encode(body); e.Err != nil {
 		return e
 	}
 	return nil
+}
+
+// refusesKey makes e the refusal of a key that no server takes, an empty one
+// too: who gives it has lost the one that was meant.
+func (e *Error) refusesKey(key string) bool {
+	_, err := api.ParseIdempotencyKey([]string{api.FormatIdempotencyKey(key)})
+	bad, ok := errors.AsType[*api.Error](err)
+	if ok {
+		e.Code, e.Title, e.Detail, e.Fields = bad.Code, bad.Code.Title(), bad.Detail, bad.Fields
+	}
+	return ok
 }
 
 func (r *Result[T]) read(x exchange) {
@@ -101,18 +110,23 @@ func into[T any](value *T) func([]byte) error {
 	return func(body []byte) error {
 		var v T
 		if _, none := any(v).(struct{}); none {
+			if len(body) > 0 {
+				return errors.New("the answer should be empty")
+			}
 			return nil
 		}
 		if err := json.Unmarshal(body, &v); err != nil {
 			return err //nolint:wrapcheck // the caller says what it was reading
 		}
 		if !identified(v) {
-			return errors.New("the answer names nothing")
+			return errNameless
 		}
 		*value = v
 		return nil
 	}
 }
+
+var errNameless = errors.New("the answer names nothing")
 
 // identified reports whether an answer names what it is about. Others than
 // those listed need not.
@@ -123,12 +137,16 @@ func identified(v any) bool {
 	case api.CVM:
 		return !v.VMUUID.IsZero()
 	case api.CVMs:
-		return v.Operation.ID != "" && !slices.ContainsFunc(v.Items, func(one api.CVM) bool { return one.VMUUID.IsZero() })
+		return v.Operation.ID != "" && allIdentified(v.Items)
+	case []api.CVM:
+		return allIdentified(v)
 	case api.Provision:
 		return !v.AppID.IsZero() && v.ComposeHash != ""
 	case api.FirewallRule:
 		return !v.ID.IsZero()
 	case api.Operation:
+		return v.ID != ""
+	case api.InstanceType:
 		return v.ID != ""
 	case api.Key:
 		return v.RequestID != ""
@@ -136,6 +154,12 @@ func identified(v any) bool {
 		return !v.Workspace.ID.IsZero()
 	}
 	return true
+}
+
+// allIdentified reports whether a list is one: null, or no list at all, must
+// not pass for a list of nothing.
+func allIdentified[T any](items []T) bool {
+	return items != nil && !slices.ContainsFunc(items, func(one T) bool { return !identified(one) })
 }
 
 // encode leaves <, > and & alone: compose files are full of them.

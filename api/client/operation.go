@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"iter"
+	"net/http"
 
 	"roost/api"
 )
@@ -22,5 +23,9 @@ func (c *Client) Operations(ctx context.Context, opts ...ListOption) iter.Seq2[a
 // lost has happened. An IsNotFound error means that it has not so far; it may
 // still arrive. To be sure, make the call again under the key.
 func (c *Client) LookupKey(ctx context.Context, key string) (api.Key, error) {
-	return read[api.Key](ctx, c, call{path: path("/idempotency-keys/%s", api.FormatIdempotencyKey(key))})
+	at := path("/idempotency-keys/%s", api.FormatIdempotencyKey(key))
+	if e := (&Error{Method: http.MethodGet, Path: at, Outcome: OutcomeNotDone}); e.refusesKey(key) {
+		return api.Key{}, e
+	}
+	return read[api.Key](ctx, c, call{path: at})
 }
