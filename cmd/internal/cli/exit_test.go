@@ -31,7 +31,7 @@ func TestExitCodes(t *testing.T) {
 		stderr  []string
 	}{
 		"done":           {create, []http.HandlerFunc{accepted}, exitOK, []string{"Accepted: create CVM web, under key k-1."}},
-		"listed":         {[]string{"cvm", "list"}, []http.HandlerFunc{answer(http.StatusOK, api.Page[api.CVM]{})}, exitOK, nil},
+		"listed":         {[]string{"cvm", "list"}, []http.HandlerFunc{answer(http.StatusOK, api.Page[api.CVM]{Items: []api.CVM{}})}, exitOK, nil},
 		"not JSON":       {[]string{"cvm", "list", "--no-retry"}, []http.HandlerFunc{answer(http.StatusBadGateway, "x")}, exitOther, []string{"502", "can be repeated"}},
 		"no flag":        {[]string{"app", "scale", "web"}, nil, exitUsage, []string{"--replicas is required", "Run 'roost app scale --help'"}},
 		"bad flag":       {[]string{"app", "scale", "web", "--replicas", "x"}, nil, exitUsage, []string{`--replicas: "x" is not a whole number`}},
@@ -61,7 +61,7 @@ func TestExitCodes(t *testing.T) {
 		},
 		"never was":       {[]string{"cvm", "get", someID.String()}, []http.HandlerFunc{refuse(api.Errorf(api.CodeNotFound, "There is no such CVM."))}, exitNotFound, []string{"read CVM", "There is no such CVM"}},
 		"deleted":         {[]string{"cvm", "get", someID.String()}, []http.HandlerFunc{refuse(gone)}, exitNotFound, []string{"its ID never comes back"}},
-		"no such name":    {[]string{"cvm", "get", "web"}, []http.HandlerFunc{answer(http.StatusOK, api.Page[api.CVM]{})}, exitNotFound, []string{`there is no CVM "web"`}},
+		"no such name":    {[]string{"cvm", "get", "web"}, []http.HandlerFunc{answer(http.StatusOK, api.Page[api.CVM]{Items: []api.CVM{}})}, exitNotFound, []string{`there is no CVM "web"`}},
 		"not bound":       {[]string{"key", "show", "k-1"}, []http.HandlerFunc{refuse(api.Errorf(api.CodeNotFound, "x"))}, exitNotFound, []string{"it has not happened so far: nothing is bound to key k-1"}},
 		"not Roost's 404": {[]string{"key", "show", "k-1"}, []http.HandlerFunc{http.NotFound}, exitOther, []string{"404 Not Found: the answer is not Roost's own"}},
 		"bound":           {[]string{"key", "show", "k-1"}, []http.HandlerFunc{answer(http.StatusOK, api.Key{State: "bound", RequestID: requestID})}, exitOK, nil},

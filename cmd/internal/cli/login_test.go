@@ -21,7 +21,7 @@ func whoServer(t *testing.T) *server {
 		case strings.HasSuffix(r.URL.Path, "/auth/me"):
 			refuse(api.Errorf(api.CodeNotFound, "There is no such path."))(w, r)
 		default:
-			answer(http.StatusOK, api.Page[api.App]{})(w, r)
+			answer(http.StatusOK, api.Page[api.App]{Items: []api.App{}})(w, r)
 		}
 	})
 }

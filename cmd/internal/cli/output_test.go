@@ -40,7 +40,7 @@ func TestOutputsSayTheSame(t *testing.T) {
 
 func TestNoItemsAreAnEmptyList(t *testing.T) {
 	t.Parallel()
-	b := setup(t).at(serve(t, answer(http.StatusOK, api.Page[api.CVM]{})).URL, canaryToken)
+	b := setup(t).at(serve(t, answer(http.StatusOK, api.Page[api.CVM]{Items: []api.CVM{}})).URL, canaryToken)
 	require.Equal(t, "[]\n", b.must("cvm", "list", "-o", "json"))
 	require.Empty(t, b.must("cvm", "list", "-q"))
 }

@@ -45,7 +45,7 @@ func TestANameOfSeveralMeansTheOneThatIsNoCopy(t *testing.T) {
 			t.Parallel()
 			s := serve(t, answer(http.StatusOK, api.Page[api.CVM]{Items: c.cvms}), func(w http.ResponseWriter, r *http.Request) {
 				if strings.HasSuffix(r.URL.Path, "/firewall-rules") {
-					answer(http.StatusOK, api.Page[api.FirewallRule]{})(w, r)
+					answer(http.StatusOK, api.Page[api.FirewallRule]{Items: []api.FirewallRule{}})(w, r)
 					return
 				}
 				answer(http.StatusAccepted, someCVM(api.StatusStopping, api.OperationPending))(w, r)
