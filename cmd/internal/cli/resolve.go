@@ -92,6 +92,9 @@ func (s *session) pick(noun string, narrow func([]api.CVM) []api.CVM) (api.CVM, 
 	if err != nil {
 		return api.CVM{}, err
 	}
+	if len(found) == 0 {
+		noun = "CVM" // of whichever kind
+	}
 	found = narrow(found)
 	switch len(found) {
 	case 0:

@@ -34,6 +34,7 @@ func TestANameOfSeveralMeansTheOneThatIsNoCopy(t *testing.T) {
 		"beside one that leaves": {[]api.CVM{gone, cvm(first, nil), cvm(copied, &first)}, "cvm delete", first, exitOK, nil},
 		"one that leaves":        {[]api.CVM{cvm(copied, &first), gone}, "cvm delete", other, exitOK, nil},
 		"no copy in its place":   {[]api.CVM{cvm(copied, &first)}, "cvm delete", api.ID{}, exitNotFound, []string{`there is no first CVM "web"`}},
+		"nothing":                {nil, "cvm delete", api.ID{}, exitNotFound, []string{`there is no CVM "web"`}},
 		"a copy alone":           {[]api.CVM{cvm(copied, &first)}, "cvm stop", copied, exitOK, nil},
 		"copies of none":         {[]api.CVM{cvm(copied, &first), cvm(second, &first)}, "cvm stop", api.ID{}, exitUsage, []string{copied.String() + "  running, a copy of " + first.String(), second.String()}},
 		"firsts of two apps":     {[]api.CVM{cvm(first, nil), cvm(other, nil), cvm(copied, &first)}, "cvm stop", api.ID{}, exitUsage, []string{first.String() + "  running, the first of app", other.String(), copied.String()}},
@@ -43,7 +44,7 @@ func TestANameOfSeveralMeansTheOneThatIsNoCopy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, answer(http.StatusOK, api.Page[api.CVM]{Items: c.cvms}), func(w http.ResponseWriter, r *http.Request) {
+			s := serve(t, answer(http.StatusOK, api.Page[api.CVM]{Items: append([]api.CVM{}, c.cvms...)}), func(w http.ResponseWriter, r *http.Request) {
 				if strings.HasSuffix(r.URL.Path, "/firewall-rules") {
 					answer(http.StatusOK, api.Page[api.FirewallRule]{Items: []api.FirewallRule{}})(w, r)
 					return
