@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"syscall"
 	"testing"
 
 	"roost/api"
@@ -152,6 +154,21 @@ func die(t *testing.T, cvms ...api.CVM) {
 			return err == nil && now.Status == api.StatusFailed && now.Error != nil && now.Error.Code == string(api.CodeResourceDeleted)
 		})
 	}
+}
+
+// freeze keeps a machine from changing, by the lock that the sim takes to do it.
+func freeze(t *testing.T, id api.ID) (thaw func()) {
+	t.Helper()
+	lock, err := os.OpenFile(filepath.Join(shared.simDir, "locks", id.String()), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	thaw = sync.OnceFunc(func() { _ = lock.Close() })
+	t.Cleanup(thaw)
+	return thaw
 }
 
 // owlRecords asks Owl for everything, as its operator could.

@@ -134,6 +134,7 @@ func TestPowerBackAndForth(t *testing.T) {
 	if _, err := shared.client.StartCVM(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
+	replicasAre(t, "power", 1)
 	w.planShows(`~ state = "running" -> "stopped"`)
 	w.apply(config("stopped"))
 	var did []string
@@ -534,6 +535,43 @@ func TestAWaitThatTakesTooLong(t *testing.T) {
 	}
 	w.planIsEmpty()
 	replicasAre(t, "slow", 2)
+}
+
+// TestTheNextApplyWaits: where an apply was killed in its wait nothing is left to
+// be asked for, but its successor does not end before the CVMs are ready either.
+func TestTheNextApplyWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	config := func(timeout string) string {
+		timeouts := fmt.Sprintf("timeouts { update = %q }", timeout)
+		return web("underway", "tdx.small", 2, timeouts, `resource "roost_cvm_power" "web" {
+  cvm_id = roost_app.web.cvm_ids[1]
+  state  = "running"
+  `+timeouts+`
+}`)
+	}
+	w.apply(config("2s"))
+	second := replicasAre(t, "underway", 2)[1].VMUUID
+	thaw := freeze(t, second)
+	if _, err := shared.client.RestartCVM(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	w.planShows(`~ status = "restarting" -> (known after apply)`, `~ state = "restarting" -> "running"`)
+	out := w.must("apply", "-auto-approve", "-input=false", "-no-color")
+	for _, text := range []string{"A CVM is not ready yet", "the time for it was up", "and one more similar warning elsewhere"} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), text) {
+			t.Errorf("both resources should wait for the CVM, and say %q:\n%s", text, out)
+		}
+	}
+	thaw()
+	w.apply(config("1m"))
+	if status := w.state("roost_app.web")["status"]; status != "running" {
+		t.Errorf("the apply ended when the app was %v", status)
+	}
+	w.planIsEmpty()
+	if now, err := shared.client.CVM(t.Context(), second); err != nil || now.Generation != 2 {
+		t.Errorf("the CVM has been asked for other things than one restart: %+v, %v", now, err)
+	}
 }
 
 // TestAFailedCVM: the apply fails, and a destroy finds it.

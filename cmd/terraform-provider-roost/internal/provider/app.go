@@ -181,7 +181,7 @@ func appFleetAttributes() map[string]schema.Attribute {
 		"wait_for_ready": schema.BoolAttribute{
 			Optional: true, Computed: true, Default: booldefault.StaticBool(true),
 			MarkdownDescription: "Whether an apply waits until every CVM is what it was asked to be, and fails if one fails. Default: `true`. " +
-				"A wait that takes too long is a warning: nothing is lost, and the next plan shows how far it is.",
+				"A wait that takes too long is a warning: nothing is lost. Where an apply ended before a CVM was ready, the next one waits for it.",
 		},
 	}
 }

@@ -182,8 +182,12 @@ func (p *platform) settle(ctx context.Context, c api.CVM, diags *diag.Diagnostic
 	}
 	switch {
 	case err != nil:
+		why := err.Error()
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+			why = "the time for it was up"
+		}
 		diags.AddWarning("A CVM is not ready yet",
-			fmt.Sprintf("%s: %s. Everything is recorded; the next plan shows how far it is.", c.VMUUID, err))
+			fmt.Sprintf("%s: %s. Everything is recorded; the next plan shows how far it is, and its apply waits again.", c.VMUUID, why))
 		return c
 	case settled.Status == api.StatusFailed:
 		diags.AddError("A CVM has failed", (&client.CVMError{CVM: settled}).Error())

@@ -7,6 +7,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"roost/api"
 )
 
 // ModifyPlan implements resource.ResourceWithModifyPlan: it says which computed
@@ -34,7 +36,10 @@ func (r *app) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, re
 	if plan.ComposeHash = state.ComposeHash; respecified || none {
 		plan.ComposeHash = types.StringUnknown()
 	}
-	if respecified || replaced {
+	// An apply that was killed while it waited has nothing left to ask for, and the
+	// next one is to wait all the same.
+	unready := plan.WaitForReady.ValueBool() && underWay(state.Status)
+	if respecified || replaced || unready {
 		plan.Status = types.StringUnknown() // the framework has done so if the configuration says something new
 	}
 	if none {
@@ -42,6 +47,11 @@ func (r *app) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, re
 	}
 	plan.CVMIDs = planIDs(state.CVMIDs, plan.Replicas)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, plan)...)
+}
+
+// underWay reports whether a status is none to stay.
+func underWay(status types.String) bool {
+	return !slices.Contains([]api.Status{api.StatusRunning, api.StatusStopped, api.StatusFailed}, api.Status(status.ValueString()))
 }
 
 // followType keeps a number that is not configured, unless the instance type,

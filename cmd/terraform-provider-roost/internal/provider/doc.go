@@ -90,7 +90,10 @@
 // Refused for good (quota, a wrong value) when a machine is there already: Create
 // returns the state and the error, so that a destroy finds the machine.
 //
-// A wait that takes too long: a warning. The state has every ID before the wait.
+// Killed in its wait: the state has every ID before it, and nothing is left to ask
+// for. What is under way shows in the plan as a status that is not known yet, so
+// that the next apply waits too. A wait that takes too long is a warning and ends likewise.
+//
 // A CVM that fails: an error; its ID is in the state. Create is tainted then.
 //
 // Update fails: the state stays, and the next plan begins with what is there.

@@ -59,7 +59,7 @@ func (r *power) Schema(ctx context.Context, _ resource.SchemaRequest, resp *reso
 			"state": schema.StringAttribute{
 				Required:            true,
 				Validators:          []validator.String{stringvalidator.OneOf(string(api.PowerRunning), string(api.PowerStopped))},
-				MarkdownDescription: "`running` or `stopped`. A CVM that has failed is neither, and the next apply has it try again.",
+				MarkdownDescription: "`running` or `stopped`. A CVM that is on its way is neither, and the next apply waits for it; one that has failed tries again.",
 			},
 		},
 		Blocks: map[string]schema.Block{"timeouts": timeouts.Block(ctx, timeouts.Opts{Create: true, Update: true})},
@@ -149,7 +149,8 @@ func (r *power) Read(ctx context.Context, req resource.ReadRequest, resp *resour
 		resp.Diagnostics.AddError("The CVM cannot be read", err.Error())
 		return
 	}
-	state.ID, state.State = state.CVMID, types.StringValue(heading(cvm))
+	// Not where it is heading: the next apply is to wait until it is there.
+	state.ID, state.State = state.CVMID, types.StringValue(string(cvm.Status))
 	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
 }
 
