@@ -282,7 +282,7 @@ func (c Code) Advice() string {
 	case CodeResourceDeleted, CodeGone:
 		return "The resource was deleted and its ID never comes back. deleted_at says when. Create a new one."
 	case CodeProvisionNotFound:
-		return "The provision was used by an earlier commit, or it expired. Look at the app first; then provision again."
+		return "The provision never was in this workspace, was used by an earlier commit, or expired. Look at the app first; then provision again."
 	case CodeMethodNotAllowed:
 		return "The Allow header names the methods that this path takes."
 	case CodeIdempotencyKeyReused:

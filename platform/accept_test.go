@@ -226,7 +226,7 @@ func TestCommitWithoutAProvisionIsRefused(t *testing.T) {
 	}
 	commit(provision.AppID.String(), provision.ComposeHash).Refuse(api.CodeProvisionNotFound) // expired
 	commit(provision.AppID.String(), strings.Repeat("0", 64)).Refuse(api.CodeProvisionNotFound)
-	commit(api.NewMinter().ID().String(), provision.ComposeHash).Refuse(api.CodeNotFound)
+	commit(api.NewMinter().ID().String(), provision.ComposeHash).Refuse(api.CodeProvisionNotFound)
 	require.Zero(t, b.count("idempotency_keys"), "nothing refused uses the key up")
 }
 

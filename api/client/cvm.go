@@ -33,7 +33,7 @@ type Commit struct {
 }
 
 // CommitCVM makes the CVM that was provisioned. 202; api.CodeProvisionNotFound
-// once it was used up or has expired.
+// if it never was, was used up, or has expired.
 func (c *Client) CommitCVM(ctx context.Context, commit Commit, opts ...Option) (Result[api.CVM], error) {
 	return mutate[api.CVM](ctx, c, mutation{method: http.MethodPost, path: "/cvms", body: commit}, opts)
 }

@@ -17,8 +17,8 @@ import (
 //
 // An app that has one already answers with it when its present compose_hash is
 // the request's, as a replay, also when it failed; otherwise CodeAppExists
-// with the app and the CVM. Also CodeNotFound for an unknown app,
-// CodeProvisionNotFound, CodeQuotaExceeded.
+// with the app and the CVM. Also CodeProvisionNotFound, for an unknown app too,
+// and CodeQuotaExceeded.
 func (f *Fleet) CreateCVM(ctx context.Context, call Call, req api.CreateCVM) (Answer, error) {
 	c := f.newCreation(call, api.KindCVMCreate, 1)
 	source, err := f.firstSource(call, req)
@@ -88,7 +88,13 @@ func (f *Fleet) commitSource(call Call, req api.CreateCVM) (source, error) {
 	hash := *req.ComposeHash
 	return source{
 		hash: hash,
-		take: func(tx *gorm.DB) (models.App, error) { return takeApp(tx, call.Workspace, app, 1) },
+		take: func(tx *gorm.DB) (models.App, error) {
+			taken, err := takeApp(tx, call.Workspace, app, 1)
+			if coded, ok := errors.AsType[*api.Error](err); ok && coded.Code == api.CodeNotFound {
+				err = provisionNotFound(app) // nor of its provision
+			}
+			return taken, err
+		},
 		spec: func(tx *gorm.DB) (models.Spec, error) {
 			spec, err := useProvision(tx, app, hash)
 			if err != nil {

@@ -70,6 +70,11 @@ func (f *Fleet) keepProvision(tx *gorm.DB, app api.ID, hash string, spec models.
 	return p, nil
 }
 
+func provisionNotFound(app api.ID) *api.Error {
+	return api.Errorf(api.CodeProvisionNotFound,
+		"there is no provision of app %s with this compose_hash in this workspace, or it expired. Nothing was done: provision again.", app)
+}
+
 // useProvision takes a provision out and returns its spec, or
 // CodeProvisionNotFound. The app's row is locked: two commits cannot both.
 func useProvision(tx *gorm.DB, app api.ID, hash string) (api.Spec, error) {
@@ -77,8 +82,7 @@ func useProvision(tx *gorm.DB, app api.ID, hash string) (api.Spec, error) {
 	err := tx.Raw(`DELETE FROM provisions WHERE app_id = ? AND compose_hash = ? AND expires_at > now() RETURNING *`,
 		app, hash).Take(&p).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return api.Spec{}, api.Errorf(api.CodeProvisionNotFound,
-			"app %s has no provision with this compose_hash, or it expired. Nothing was done: provision again.", app)
+		return api.Spec{}, provisionNotFound(app)
 	}
 	if err != nil {
 		return api.Spec{}, fmt.Errorf("use provision: %w", err)
