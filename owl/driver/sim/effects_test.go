@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 // TestHalfALineOfAnotherMachine holds what is done about a log that ends in
@@ -37,7 +36,7 @@ func TestHalfALineOfAnotherMachine(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				done := make(chan error, 1)
 				go func() { done <- log.appendMissing(t.Context(), pending{Line: line, Offset: c.offset}) }()
-				time.Sleep(tornAfter / 2) //nolint:forbidigo // the clock of the bubble
+				synctest.Wait() // until it waits for the other half
 				if c.completed {
 					if err := log.append(rest); err != nil {
 						t.Error(err)
