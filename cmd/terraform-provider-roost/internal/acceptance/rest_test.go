@@ -124,11 +124,10 @@ func environmentsOf(t *testing.T, name string) (out []string) {
 	return out
 }
 
-// deleteBelow takes what Platform wants away from it: a CVM ("cvms") or a rule
-// ("firewall-rules").
-func deleteBelow(t *testing.T, what, id string) {
+// callOwl asks Owl as its operator could. The caller closes the body.
+func callOwl(t *testing.T, method, path string) *http.Response {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, shared.owl+"/v1/"+what+"/"+id, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), method, shared.owl+path, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +136,14 @@ func deleteBelow(t *testing.T, what, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return resp
+}
+
+// deleteBelow takes what Platform wants away from it: a CVM ("cvms") or a rule
+// ("firewall-rules").
+func deleteBelow(t *testing.T, what, id string) {
+	t.Helper()
+	resp := callOwl(t, http.MethodDelete, "/v1/"+what+"/"+id)
 	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusNoContent {
 		t.Fatalf("delete %s %s at Owl: %s: %v", what, id, resp.Status, err)
 	}
@@ -171,24 +178,15 @@ func freeze(t *testing.T, id api.ID) (thaw func()) {
 	return thaw
 }
 
-// owlRecords asks Owl for everything, as its operator could.
+// owlRecords asks Owl for everything.
 func owlRecords(t *testing.T) (out []owlRecord) {
 	t.Helper()
 	const limit = 200
 	after := ""
 	for {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
-			fmt.Sprintf("%s/v1/cvms?limit=%d&after=%s", shared.owl, limit, after), http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+shared.owlToken)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		resp := callOwl(t, http.MethodGet, fmt.Sprintf("/v1/cvms?limit=%d&after=%s", limit, after))
 		var page struct{ Items []owlRecord }
-		err = errors.Join(json.NewDecoder(resp.Body).Decode(&page), resp.Body.Close())
+		err := errors.Join(json.NewDecoder(resp.Body).Decode(&page), resp.Body.Close())
 		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatalf("ask Owl: %s: %v", resp.Status, err)
 		}
